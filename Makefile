@@ -1,0 +1,86 @@
+# Every command a person needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DISTRIBUTIONS := shared sdk/python
+CODE := $(DISTRIBUTIONS) scripts tests
+VECTORS ?= ../shared/vectors
+export LATENSGATE_VECTORS ?= $(abspath $(VECTORS))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Create .venv with hash-locked dependencies and the distributions of this repository
+
+$(VENV)/.ready: requirements/dev.lock $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+	@echo "Setting up $(VENV) (a minute or two on the first run) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Latensgate needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
+	@touch $@
+
+.PHONY: check
+check: lint type arch ## Everything but the tests: format, lint, types, import contracts
+
+.PHONY: lint
+lint: setup ## Format and lint (all rules)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+.PHONY: format
+format: setup ## Write the format and the safe fixes
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: type
+type: setup ## mypy strict and pyright strict
+	$(BIN)/mypy $(CODE)
+	$(BIN)/pyright
+
+.PHONY: arch
+arch: setup ## Import contracts and the rules of tests/architecture
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/architecture
+
+.PHONY: test
+test: setup ## All tests (at most 20 minutes on 2 cores), with the coverage floors
+	$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python scripts/coverage_floors.py
+
+.PHONY: vectors
+vectors: setup ## Regenerate tests/vectors and fail if anything changed
+	$(BIN)/python scripts/gen_vectors.py
+	git diff --exit-code --stat -- tests/vectors
+
+.PHONY: e2e
+e2e: setup ## End-to-end tests over real sockets
+	$(BIN)/pytest -q tests/e2e
+
+.PHONY: bench
+bench: setup ## Benchmarks as ratios in one run; writes docs/benchmarks.md
+	$(BIN)/python tests/bench
+
+FUZZ_SECONDS ?= 600
+.PHONY: fuzz
+fuzz: setup ## Every fuzz target for FUZZ_SECONDS (600) each
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
+
+.PHONY: lock
+lock: setup ## Rewrite requirements/*.lock from the .in files
+	for name in dev; do \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+	    --no-emit-index-url --no-emit-find-links --no-header \
+	    requirements/$$name.in -o requirements/$$name.lock; \
+	done
+
+.PHONY: clean
+clean: ## Remove everything that make created
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""Every limit of Latensgate: one number each, its unit in its name, its reason beside it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- CBOR and COSE (RFC 8949, RFC 9052, AWS Nitro attestation specification) ---
+CBOR_MAX_DEPTH: Final = 16
+"""Levels. A Nitro document needs 3, an NSM answer 2, a frame 3; recursion stays shallow."""
+ATTESTATION_DOCUMENT_MAX_BYTES: Final = 32 * KIB
+"""Payload limit (16 KiB) plus headers and signature, doubled; 7,539 bytes is the largest seen."""
+ATTESTATION_PAYLOAD_MAX_BYTES: Final = 16_384
+"""AWS attestation process, section 3.2: payload of 1 to 16,384 bytes."""
+ATTESTATION_FIELD_MAX_BYTES: Final = 1_024
+"""public_key, user_data, nonce and each certificate: what the device gives (facts: measured)."""
+ATTESTATION_PCR_MAX_COUNT: Final = 32
+"""NSM: max_pcrs."""
+ATTESTATION_BUNDLE_MAX_COUNT: Final = 8
+"""Certificates in cabundle. Seen: 4. Bounds the work of path building."""
+ATTESTATION_DOCUMENT_SKEW_S: Final = 60
+"""Seconds that a document may lie after the evaluation time: clocks of verifiers run slow."""
+NONCE_BYTES: Final = 32
+"""Nonce of GET /api/attestation: 64 lower hex digits."""
+
+# --- strict JSON and JCS (RFC 8259, RFC 8785) ---
+JSON_MAX_DEPTH: Final = 64
+"""Levels. JSON Schemas of tools nest deepest; real ones stay below 20."""
+JSON_MAX_SAFE_INTEGER: Final = 2**53 - 1
+"""RFC 8785, 3.2.2.3: larger integers do not survive ECMAScript and are refused."""
+
+# --- sealed protocol, version 1 (docs/spec/wire.md) ---
+SEALED_BODY_MAX_BYTES: Final = 20 * MIB
+"""HTTP body of a sealed route (DESIGN 9), base64 and JSON included."""
+SEALED_REQUEST_MAX_BYTES: Final = 15 * MIB
+"""Decoded prompt_ciphertext: 20 MiB of base64."""
+CHUNK_MAX_BYTES: Final = 64 * KIB
+"""Plaintext of one chunk. Chunked OHTTP demands at least 16,384; bounds what is held unopened."""
+REQUEST_WINDOW_S: Final = 300
+"""Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
+NAME_MAX_CHARS: Final = 256
+"""Model names and operations: no real one is longer than 100."""
+
+# --- frames between parent and enclave ---
+FRAME_MAX_BYTES: Final = 128 * KIB
+"""One frame: a sealed chunk and its head fit twice; larger bodies go in several frames."""
+CALL_BODY_MAX_BYTES: Final = 64 * MIB
+"""All chunk frames of one direction of one call; above every body that a route admits."""
+CALLS_MAX_OPEN: Final = 1_024
+"""Calls open at once on one connection; above it the parent opens another or answers 503."""
+
+# --- keys (DESIGN 3.4) ---
+KEY_ROTATION_S: Final = 3_600
+"""HPKE keys rotate at 60 minutes."""
+MANIFEST_LIFETIME_S: Final = 4_500
+"""manifest not_after: 75 minutes after not_before."""
+SDK_RENEW_AFTER_S: Final = 3_000
+"""SDKs fetch the next manifest at 50 minutes."""
+SDK_STOP_AFTER_S: Final = 4_200
+"""SDKs stop sealing at 70 minutes."""
+
+# --- times between parent and enclave ---
+ENCLAVE_ACCEPT_MS: Final = 5_000
+"""Seed: the enclave accepts within 5000 ms or the caller gets ERR_ENCLAVE_TIMEOUT."""
