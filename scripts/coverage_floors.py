@@ -43,11 +43,11 @@ class File(TypedDict):
 
 def load_files() -> dict[str, File]:
     """Combine the data of all test processes and return the files of the report."""
-    subprocess.run([sys.executable, "-m", "coverage", "combine", "--quiet"], check=False)  # noqa: S603  # fixed arguments
+    subprocess.run([sys.executable, "-m", "coverage", "combine", "--quiet"], check=False)
     with TemporaryDirectory() as folder:
         report = Path(folder, "coverage.json")
         command = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(report)]
-        subprocess.run(command, check=True)  # noqa: S603  # fixed arguments
+        subprocess.run(command, check=True)
         files: dict[str, File] = json.loads(report.read_bytes())["files"]
     return files
 
