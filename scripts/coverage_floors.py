@@ -43,11 +43,12 @@ class File(TypedDict):
 
 def load_files() -> dict[str, File]:
     """Combine the data of all test processes and return the files of the report."""
-    subprocess.run([sys.executable, "-m", "coverage", "combine", "--quiet"], check=False)
+    combine = [sys.executable, "-m", "coverage", "combine", "--quiet"]
+    subprocess.run(combine, check=False)  # noqa: S603  # fixed arguments
     with TemporaryDirectory() as folder:
         report = Path(folder, "coverage.json")
         command = [sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(report)]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True)  # noqa: S603  # fixed arguments
         files: dict[str, File] = json.loads(report.read_bytes())["files"]
     return files
 
