@@ -40,6 +40,8 @@ CHUNK_MAX_BYTES: Final = 64 * KIB
 """Plaintext of one chunk. Chunked OHTTP demands at least 16,384; bounds what is held unopened."""
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
+REPLAY_MAX_IDS: Final = 1_000_000
+"""Request ids remembered at once: 1,600 a second over two windows, about 150 MB; more is refused."""
 NAME_MAX_CHARS: Final = 256
 """Model names and operations: no real one is longer than 100."""
 
