@@ -28,6 +28,8 @@ NONCE_BYTES: Final = 32
 # --- strict JSON and JCS (RFC 8259, RFC 8785) ---
 JSON_MAX_DEPTH: Final = 64
 """Levels. JSON Schemas of tools nest deepest; real ones stay below 20."""
+JSON_INTEGER_MAX_CHARS: Final = 64
+"""Digits and sign of one integer. Conversion is quadratic; a 64-bit seed needs 20."""
 JSON_MAX_SAFE_INTEGER: Final = 2**53 - 1
 """RFC 8785, 3.2.2.3: larger integers do not survive ECMAScript and are refused."""
 
