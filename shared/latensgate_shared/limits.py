@@ -68,3 +68,41 @@ SDK_STOP_AFTER_S: Final = 4_200
 # --- times between parent and enclave ---
 ENCLAVE_ACCEPT_MS: Final = 5_000
 """Seed: the enclave accepts within 5000 ms or the caller gets ERR_ENCLAVE_TIMEOUT."""
+
+# --- HTTP/1.1 and AWS, spoken by the enclave itself ---
+HTTP_HEAD_MAX_BYTES: Final = 16 * KIB
+"""Status line and fields of one answer. AWS answers stay below 2 KiB."""
+HTTP_FIELDS_MAX_COUNT: Final = 64
+"""Fields of one answer. AWS sends about ten."""
+HTTP_CHUNK_SIZE_MAX_DIGITS: Final = 8
+"""Hex digits of one chunk size: 4 GiB, far above every body limit; more digits are an attack."""
+AWS_ANSWER_MAX_BYTES: Final = 256 * KIB
+"""KMS, STS and control-plane answers: the longest is a key policy (32 KiB), JSON-escaped."""
+BEDROCK_ANSWER_MAX_BYTES: Final = 8 * MIB
+"""One Converse answer: 128k output tokens are about 1 MiB of JSON."""
+BEDROCK_STREAM_MAX_BYTES: Final = 64 * MIB
+"""One ConverseStream body: about 300 bytes of framing around each token of such an answer."""
+EVENT_MESSAGE_MAX_BYTES: Final = 1 * MIB
+"""One message of an AWS event stream. AWS admits 24 MiB; one token's event is 300 bytes."""
+EVENT_HEADERS_MAX_BYTES: Final = 4 * KIB
+"""Headers of one message: Bedrock sends three, about 100 bytes."""
+AWS_CREDENTIAL_MAX_CHARS: Final = 8 * KIB
+"""Session tokens are about 1,000 characters; AWS names no limit, so with room to grow."""
+KMS_CIPHERTEXT_MAX_BYTES: Final = 6_144
+"""KMS: CiphertextBlob and CiphertextForRecipient have 1 to 6,144 bytes."""
+KMS_CONTEXT_MAX_COUNT: Final = 8
+"""Pairs of an encryption context; ours has three."""
+
+# --- NSM device ---
+NSM_REQUEST_MAX_BYTES: Final = 0x1000
+"""Linux drivers/misc/nsm.c: a longer request gives EMSGSIZE."""
+NSM_RESPONSE_MAX_BYTES: Final = 0x3000
+"""Linux drivers/misc/nsm.c: a shorter buffer is filled and the rest lost without an error."""
+
+# --- chat completions ---
+CHAT_MESSAGES_MAX_COUNT: Final = 4_096
+"""Messages of one request, and content parts of one message; agents send some hundreds."""
+CHAT_TOOLS_MAX_COUNT: Final = 128
+"""OpenAI's own limit on tools; also bounds the tool calls of one message."""
+CHAT_STOP_MAX_COUNT: Final = 4
+"""OpenAI's own limit on stop sequences."""
