@@ -1,0 +1,15 @@
+"""One target under atheris: `run_target.py NAME [libFuzzer arguments]`."""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["latensgate_shared", "latensgate", "targets"]):
+    from targets import TARGETS
+
+if __name__ == "__main__":
+    target = TARGETS[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from latensgate_enclave import hardening
+
+SCRIPT = """
+import ctypes, os, resource
+from latensgate_enclave.hardening import forbid_core_dumps
+forbid_core_dumps()
+print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+
+
+def test_core_dumps_are_off_in_a_process_that_forbids_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(0, 0) 0"
+
+
+def test_a_refusing_kernel_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def prctl(self, *_arguments: int) -> int:
+            return -1
+
+    def refuse(_name: None, *, use_errno: bool) -> Refusing:
+        assert use_errno
+        return Refusing()
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    monkeypatch.setattr(hardening.resource, "setrlimit", lambda *_: None)
+    with pytest.raises(OSError, match="PR_SET_DUMPABLE"):
+        hardening.forbid_core_dumps()
+
+
+def test_wipe_overwrites_in_place() -> None:
+    secret = bytearray(b"secret")
+    hardening.wipe(secret)
+    assert secret == bytes(6)
