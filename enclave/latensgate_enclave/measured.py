@@ -202,7 +202,9 @@ def _check_roots(trust: Trust, ca_pem: str) -> None:
         "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", ca_pem, re.DOTALL
     )
     try:
-        found = {hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks}
+        found = frozenset(
+            hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks
+        )
     except ValueError:
         raise MeasuredConfigurationError("ca.pem: a certificate is not base64") from None
     if found != trust.tls_root_sha256:

@@ -86,6 +86,8 @@ MERKLE_PROOF_MAX_HASHES: Final = 64
 # --- keys (DESIGN 3.4) ---
 KEY_ROTATION_S: Final = 3_600
 """HPKE keys rotate at 60 minutes."""
+MANIFEST_MAX_BYTES: Final = 8 * KIB
+"""Canonical manifest. With keys of both suites it has about 2,700 bytes."""
 MANIFEST_LIFETIME_S: Final = 4_500
 """manifest not_after: 75 minutes after not_before."""
 SDK_RENEW_AFTER_S: Final = 3_000

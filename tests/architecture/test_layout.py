@@ -106,7 +106,7 @@ def test_repository_names_no_machine_and_no_registry() -> None:
     hosts = ("pypi" + ".org", "pythonhosted" + ".", "registry" + ".npmjs", "crates" + ".io")
     places = ("/root" + "/.", "/work" + "/main", "/work" + "/shared")
     listed = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607  # git from PATH, as every developer has it
+        ["git", "ls-files", "-z"],  # git from PATH, as every developer has it
         cwd=REPOSITORY,
         capture_output=True,
         check=True,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import subprocess
 import sys
 
@@ -33,7 +34,11 @@ def test_a_refusing_kernel_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> N
         return Refusing()
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    monkeypatch.setattr(hardening.resource, "setrlimit", lambda *_: None)
+
+    def accept(_resource: int, _limits: tuple[int, int]) -> None:
+        return
+
+    monkeypatch.setattr(resource, "setrlimit", accept)
     with pytest.raises(OSError, match="PR_SET_DUMPABLE"):
         hardening.forbid_core_dumps()
 
