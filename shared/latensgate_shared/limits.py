@@ -24,6 +24,10 @@ ATTESTATION_DOCUMENT_SKEW_S: Final = 60
 """Seconds that a document may lie after the evaluation time: clocks of verifiers run slow."""
 NONCE_BYTES: Final = 32
 """Nonce of GET /api/attestation: 64 lower hex digits."""
+ATTESTATION_CHAIN_CACHE_COUNT: Final = 64
+"""Certificate chains that a verifier remembers as checked; a fleet has one per enclave and 3 h."""
+RELEASE_LIST_MAX_BYTES: Final = 1 * MIB
+"""About 1,500 accepted releases of 650 bytes."""
 
 # --- strict JSON and JCS (RFC 8259, RFC 8785) ---
 JSON_MAX_DEPTH: Final = 64
