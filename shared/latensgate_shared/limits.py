@@ -140,3 +140,13 @@ CHAT_TOOLS_MAX_COUNT: Final = 128
 """OpenAI's own limit on tools; also bounds the tool calls of one message."""
 CHAT_STOP_MAX_COUNT: Final = 4
 """OpenAI's own limit on stop sequences."""
+
+# --- personal data (DESIGN 7a) ---
+PII_TEXT_MAX_CHARS: Final = 1_048_576
+"""Code points of one scanned text: well above any context window; about 2 s when dense with PII."""
+PII_REQUEST_MAX_CHARS: Final = 4_194_304
+"""Code points scanned for one request, all texts together: bounds the time of one request."""
+PII_FINDINGS_MAX_COUNT: Final = 100_000
+"""Findings of one request: more is not text that people write, and memory grows with each."""
+PII_REGEX_MAX_BYTES: Final = 32 * MIB
+"""RE2 memory of one compiled pattern or set, its automaton's cache included; 8 MiB is RE2's own."""
