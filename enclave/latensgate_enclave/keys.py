@@ -1,0 +1,236 @@
+"""The keys of one enclave: HPKE generations that rotate, and the receipt key.
+
+HPKE private keys are derived from fresh enclave entropy **and** the service secret, so none exists
+before KMS has judged the attestation (DESIGN 3.4). They live in the memory of this process, are
+never exported and are dropped when their manifest ends. Recorded traffic therefore stays closed
+after a later change of the key policy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from latensgate_shared import hpke
+from latensgate_shared.cose import parse_sign1, sig_structure
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.hpke_primitives import Concealed
+from latensgate_shared.limits import ATTESTATION_DOCUMENT_MAX_BYTES, MANIFEST_LIFETIME_S
+from latensgate_shared.manifest import SUITES as SUITE_FACTS
+from latensgate_shared.manifest import (
+    HPKEKey,
+    Manifest,
+    SuiteFacts,
+    build_user_data,
+    encode_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from latensgate_enclave.clock import EnclaveClock
+    from latensgate_enclave.environment import NSM, Entropy
+    from latensgate_shared.hpke_kem import PrivateKey
+
+_KEMS: Final = {kem.id: kem for kem in (hpke.XWING, hpke.X25519)}
+_FRESH_BYTES: Final = 32
+
+
+class KeyStaleError(LatensgateError):
+    """The key id is not held here, or no longer: the client attests again and seals anew."""
+
+    code = ErrorCode.ERR_KEY_STALE
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFacts:
+    """What a manifest says besides keys and times; fixed once the KMS gate is open.
+
+    Attributes:
+        software_version: Of this release.
+        policy_digest: `sha384:` + hex of `policy.toml`.
+        deployment_digest: `sha384:` + hex of `deployment.toml`.
+        kms_key_arn: The key that released the service secret.
+        kms_key_policy_digest: `sha384:` + hex of its canonical policy, as the enclave read it.
+        service_account: AWS account, 12 digits.
+        region: AWS Region of KMS.
+    """
+
+    software_version: str
+    policy_digest: str
+    deployment_digest: str
+    kms_key_arn: str
+    kms_key_policy_digest: str
+    service_account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What the parent may show to everyone.
+
+    Attributes:
+        manifest: Parsed.
+        manifest_bytes: Canonical bytes, bound by the document.
+        document: Attestation document with a null nonce.
+        attestation_hash: `sha384:` + hex over its COSE Sig_structure.
+    """
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    document: bytes
+    attestation_hash: str
+
+
+class Generation(Concealed):
+    """One publication with the HPKE private keys behind it.
+
+    Attributes:
+        publication: Its public side.
+        private_keys: Key id (8 bytes) → private key.
+    """
+
+    __slots__ = ("private_keys", "publication")
+
+    def __init__(self, publication: Publication, private_keys: Mapping[bytes, PrivateKey]) -> None:
+        self.publication = publication
+        self.private_keys = private_keys
+
+
+def attestation_hash(document: bytes) -> str:
+    """Return `sha384:` + hex(SHA-384(Sig_structure)) of a document (attestation-binding.md 1).
+
+    Raises:
+        MalformedError: The bytes are no COSE_Sign1.
+    """
+    message = parse_sign1(document, max_bytes=ATTESTATION_DOCUMENT_MAX_BYTES)
+    signed = sig_structure(message.protected, message.payload)
+    return "sha384:" + hashlib.sha384(signed).hexdigest()
+
+
+def derive_private_key(suite: SuiteFacts, service_secret: bytes, fresh: bytes) -> PrivateKey:
+    """Derive one HPKE private key from enclave entropy and the service secret.
+
+    Args:
+        suite: Whose KEM.
+        service_secret: 32 bytes that KMS released to this image.
+        fresh: 32 bytes of enclave entropy, used for nothing else.
+
+    Returns:
+        The key; HKDF-SHA256 with the entropy as salt, so that either input alone, if it were
+        known, would tell nothing.
+    """
+    kem = _KEMS[suite.kem_id]
+    prk = hpke.hkdf_extract(fresh, service_secret)
+    label = b"latensgate/1 hpke private key\x00" + suite.name.encode()
+    return kem.load_private_key(hpke.hkdf_expand(prk, label, kem.private_key_bytes))
+
+
+class KeyRing(Concealed):
+    """The generations that still open requests; the newest one is published.
+
+    Attributes:
+        receipt_key: Signs this enclave's receipts; born and dying with the process.
+    """
+
+    __slots__ = ("_clock", "_entropy", "_generations", "_nsm", "receipt_key")
+
+    def __init__(
+        self, nsm: NSM, clock: EnclaveClock, entropy: Entropy, receipt_key: Ed25519PrivateKey
+    ) -> None:
+        self._nsm = nsm
+        self._clock = clock
+        self._entropy = entropy
+        self.receipt_key = receipt_key
+        self._generations: list[Generation] = []
+
+    async def rotate(self, service_secret: bytes, facts: ManifestFacts) -> Publication:
+        """Make new keys, have the NSM bind them, publish them; drop what has ended.
+
+        Raises:
+            LatensgateError: The NSM or the clock failed; the old generation stays.
+        """
+        private_keys = {
+            suite: derive_private_key(suite, service_secret, self._entropy(_FRESH_BYTES))
+            for suite in SUITE_FACTS
+        }
+        keys = tuple(
+            HPKEKey(suite, private.public_key.raw) for suite, private in private_keys.items()
+        )
+        publication = await self._publish(facts, keys)
+        by_id = {bytes.fromhex(key.key_id): private_keys[key.suite] for key in keys}
+        self._forget_ended()
+        self._generations.append(Generation(publication, by_id))
+        return publication
+
+    async def _publish(self, facts: ManifestFacts, keys: tuple[HPKEKey, ...]) -> Publication:
+        now_s = self._clock.now_s()
+        manifest = Manifest(
+            software_version=facts.software_version,
+            hpke_keys=keys,
+            receipt_public_key=self.receipt_key.public_key().public_bytes_raw(),
+            policy_digest=facts.policy_digest,
+            deployment_digest=facts.deployment_digest,
+            kms_key_arn=facts.kms_key_arn,
+            kms_key_policy_digest=facts.kms_key_policy_digest,
+            service_account=facts.service_account,
+            region=facts.region,
+            not_before=now_s,
+            not_after=now_s + MANIFEST_LIFETIME_S,
+        )
+        manifest_bytes = encode_manifest(manifest)
+        user_data = build_user_data(manifest_bytes, None)
+        document = await self._nsm.attest(user_data=user_data, nonce=None, public_key=None)
+        return Publication(manifest, manifest_bytes, document, attestation_hash(document))
+
+    def current(self) -> Publication:
+        """Return the newest publication.
+
+        Raises:
+            KeyStaleError: There is none: the KMS gate is not open.
+        """
+        self._forget_ended()
+        if not self._generations:
+            raise KeyStaleError("no HPKE key exists: the KMS gate is not open")
+        return self._generations[-1].publication
+
+    def find(self, key_id: bytes) -> Generation:
+        """Return the generation that holds a key.
+
+        Args:
+            key_id: 8 bytes, as in a request's header.
+
+        Raises:
+            KeyStaleError: Not held, or its manifest has ended.
+        """
+        self._forget_ended()
+        for generation in self._generations:
+            if key_id in generation.private_keys:
+                return generation
+        raise KeyStaleError(f"key id {key_id.hex()} is not held by this enclave")
+
+    async def fresh_document(self, key_id: bytes | None, nonce: bytes) -> tuple[Publication, bytes]:
+        """Have the NSM bind a manifest again, under a caller's nonce (32 bytes).
+
+        Raises:
+            KeyStaleError: No such key, or none at all.
+        """
+        publication = self.current() if key_id is None else self.find(key_id).publication
+        user_data = build_user_data(publication.manifest_bytes, nonce)
+        document = await self._nsm.attest(user_data=user_data, nonce=nonce, public_key=None)
+        return publication, document
+
+    def drop(self) -> None:
+        """Forget every HPKE key: KMS has denied, or the enclave stops."""
+        self._generations.clear()
+
+    def _forget_ended(self) -> None:
+        now_s = self._clock.now_s() if self._generations else 0
+        self._generations = [
+            generation
+            for generation in self._generations
+            if generation.publication.manifest.not_after > now_s
+        ]
