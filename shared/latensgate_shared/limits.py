@@ -51,6 +51,10 @@ REPLAY_MAX_IDS: Final = 1_000_000
 NAME_MAX_CHARS: Final = 256
 """Model names and operations: no real one is longer than 100."""
 
+# --- receipts (docs/spec/receipts.md) ---
+RECEIPT_FIELDS_DROPPED_MAX_COUNT: Final = 256
+"""Names of request fields; the largest request schema of OpenAI has about 40."""
+
 # --- frames between parent and enclave ---
 FRAME_MAX_BYTES: Final = 128 * KIB
 """One frame: a sealed chunk and its head fit twice; larger bodies go in several frames."""
@@ -150,3 +154,11 @@ PII_FINDINGS_MAX_COUNT: Final = 100_000
 """Findings of one request: more is not text that people write, and memory grows with each."""
 PII_REGEX_MAX_BYTES: Final = 32 * MIB
 """RE2 memory of one compiled pattern or set, its automaton's cache included; 8 MiB is RE2's own."""
+
+# --- egress of the enclave ---
+EGRESS_CONNECT_TIMEOUT_MS: Final = 10_000
+"""Tunnel and TLS handshake together. Within AWS they take some 20 ms."""
+EGRESS_IDLE_MAX_COUNT: Final = 16
+"""Idle connections kept for each host; more would outlive a burst for nothing."""
+EGRESS_READ_BYTES: Final = 64 * KIB
+"""Largest piece that one read of a socket takes."""
