@@ -1,0 +1,1 @@
+"""Latensgate client: sealed requests to an attested enclave, and the one verifier."""

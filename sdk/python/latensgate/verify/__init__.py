@@ -1,0 +1,1 @@
+"""The one verifier: attestation documents, manifests, receipts. No I/O, no clock."""
