@@ -1,0 +1,257 @@
+"""Calls to AWS: TLS that ends in here, over a byte tunnel of the parent.
+
+The parent sees host names and TLS records. Roots are pinned by the measured `trust.toml`; only
+hosts of a fixed list are dialled; the SHA-256 of the server's leaf certificate goes into receipts
+as evidence of who was called. The leaf's window is judged on enclave time, too: OpenSSL looks at
+the system clock alone, and that is not the clock we trust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from latensgate_enclave.http1 import (
+    HttpRequest,
+    HttpResponse,
+    ResponseEnd,
+    ResponseHead,
+    ResponseReader,
+    join_response,
+)
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.limits import (
+    EGRESS_CONNECT_TIMEOUT_MS,
+    EGRESS_IDLE_MAX_COUNT,
+    EGRESS_READ_BYTES,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from latensgate_enclave.clock import EnclaveClock
+    from latensgate_enclave.environment import Dial
+    from latensgate_enclave.http1 import ResponseEvent
+
+_HTTPS_PORT: Final = 443
+
+
+class EgressError(LatensgateError):
+    """No answer came: tunnel, TLS or HTTP failed.
+
+    Attributes:
+        nothing_sent: Whether it is certain that the server has not seen the request.
+    """
+
+    code = ErrorCode.ERR_UPSTREAM
+
+    def __init__(self, detail: str, *, nothing_sent: bool, code: ErrorCode | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.nothing_sent = nothing_sent
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request and its bounds.
+
+    Attributes:
+        request: What is sent.
+        max_body_bytes: Largest answer body.
+        deadline_ms: For the whole answer, milliseconds.
+    """
+
+    request: HttpRequest
+    max_body_bytes: int
+    deadline_ms: int
+
+
+@dataclass(slots=True)
+class _Connection:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    leaf_sha256: str
+    reusable: bool = False
+
+
+class Reply:
+    """An answer whose body is still coming.
+
+    Attributes:
+        head: Status and fields.
+        leaf_sha256: Hex SHA-256 of the server's certificate.
+    """
+
+    def __init__(
+        self, head: ResponseHead, leaf_sha256: str, events: AsyncIterator[ResponseEvent]
+    ) -> None:
+        self.head = head
+        self.leaf_sha256 = leaf_sha256
+        self._events = events
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield pieces of the body as they come; ends only after the whole body was seen.
+
+        Raises:
+            HTTPError: The body was cut short or malformed.
+            EgressError: The connection broke.
+        """
+        async for event in self._events:
+            if isinstance(event, bytes):
+                yield event
+
+
+def tls_context(ca_pem: str) -> ssl.SSLContext:
+    """Return the only TLS settings that egress uses: TLS 1.2 or newer, pinned roots, host names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=ca_pem)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Egress:
+    """Sends requests to the hosts of the allow-list and keeps their connections open.
+
+    Args:
+        dial: The parent's tunnel.
+        context: TLS settings, from `tls_context`.
+        hosts: The only hosts that are ever dialled.
+        clock: Enclave time.
+    """
+
+    def __init__(
+        self, dial: Dial, context: ssl.SSLContext, hosts: frozenset[str], clock: EnclaveClock
+    ) -> None:
+        self._dial = dial
+        self._context = context
+        self._hosts = hosts
+        self._clock = clock
+        self._idle: dict[str, list[_Connection]] = {}
+
+    async def send(self, call: Call) -> tuple[HttpResponse, str]:
+        """Send a request and wait for the whole answer.
+
+        Returns:
+            The answer and the hex SHA-256 of the server's certificate.
+
+        Raises:
+            EgressError: No answer came in time, or none at all.
+            HTTPError: The answer is not strict HTTP/1.1 or too long.
+        """
+        async with self.open(call) as reply:
+            pieces: list[ResponseEvent] = [piece async for piece in reply.body()]
+            whole = [reply.head, *pieces, ResponseEnd(reusable=False)]
+            return join_response(whole), reply.leaf_sha256
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[Reply]:
+        """Send a request and hand out its answer while it comes.
+
+        Leaving the block before the body's end cuts the connection, which cancels the call.
+
+        Raises:
+            EgressError: No answer came in time, or none at all.
+            HTTPError: The answer is not strict HTTP/1.1 or too long.
+        """
+        connection = await self._connection(call.request.host)
+        reader = ResponseReader(max_body_bytes=call.max_body_bytes)
+        connection.reusable = False
+        try:
+            async with asyncio.timeout(call.deadline_ms / 1000):
+                await self._write(connection, call.request)
+                events = self._events(connection, reader)
+                head = await anext(events)
+                assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
+                yield Reply(head, connection.leaf_sha256, events)
+        except TimeoutError:
+            raise EgressError(
+                f"{call.request.host}: no whole answer within {call.deadline_ms} ms",
+                nothing_sent=False,
+                code=ErrorCode.ERR_UPSTREAM_TIMEOUT,
+            ) from None
+        finally:
+            self._put_back(call.request.host, connection)
+
+    async def _write(self, connection: _Connection, request: HttpRequest) -> None:
+        data = request.to_bytes()
+        try:
+            connection.writer.write(data)
+            await connection.writer.drain()
+        except OSError:
+            raise EgressError(f"{request.host}: the connection broke", nothing_sent=False) from None
+
+    async def _events(
+        self, connection: _Connection, reader: ResponseReader
+    ) -> AsyncIterator[ResponseEvent]:
+        while not reader.ended:
+            try:
+                data = await connection.reader.read(EGRESS_READ_BYTES)
+            except OSError:
+                raise EgressError("the connection broke", nothing_sent=False) from None
+            if not data:
+                reader.close()
+            for event in reader.receive(data):
+                if isinstance(event, ResponseEnd):
+                    connection.reusable = event.reusable
+                yield event
+
+    async def _connection(self, host: str) -> _Connection:
+        if host not in self._hosts:
+            raise EgressError(f"{host} is not on the measured list of hosts", nothing_sent=True)
+        idle = self._idle.get(host, [])
+        while idle:
+            connection = idle.pop()
+            if not connection.reader.at_eof() and not connection.writer.is_closing():
+                return connection
+            connection.writer.close()
+        try:
+            async with asyncio.timeout(EGRESS_CONNECT_TIMEOUT_MS / 1000):
+                return await self._connect(host)
+        except TimeoutError:
+            raise EgressError(
+                f"{host}: no TLS connection within {EGRESS_CONNECT_TIMEOUT_MS} ms",
+                nothing_sent=True,
+            ) from None
+
+    async def _connect(self, host: str) -> _Connection:
+        reader, writer = await self._dial(host, _HTTPS_PORT)
+        try:
+            await writer.start_tls(self._context, server_hostname=host)
+            leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            self._check_window(host, leaf)
+        except (OSError, ssl.SSLError, EgressError) as error:
+            writer.transport.abort()
+            if isinstance(error, EgressError):
+                raise
+            raise EgressError(
+                f"{host}: TLS failed under the pinned roots", nothing_sent=True
+            ) from None
+        return _Connection(reader, writer, hashlib.sha256(leaf).hexdigest())
+
+    def _check_window(self, host: str, leaf: bytes) -> None:
+        certificate = x509.load_der_x509_certificate(leaf)
+        begin = certificate.not_valid_before_utc.timestamp()
+        end = certificate.not_valid_after_utc.timestamp()
+        if not begin <= self._clock.now_s() <= end:
+            raise EgressError(
+                f"{host}: its certificate is not valid on enclave time", nothing_sent=True
+            )
+
+    def _put_back(self, host: str, connection: _Connection) -> None:
+        idle = self._idle.setdefault(host, [])
+        if connection.reusable and len(idle) < EGRESS_IDLE_MAX_COUNT:
+            idle.append(connection)
+        else:
+            connection.writer.transport.abort()
+
+    def close(self) -> None:
+        """Cut every idle connection."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().writer.transport.abort()
