@@ -38,14 +38,21 @@ from latensgate.verify.anchors import select_anchor
 from latensgate.verify.chain import ChainCache, CheckedChain, check_chain
 from latensgate.verify.document import SIGNATURE_BYTES, parse_untrusted_document
 from latensgate.verify.errors import (
+    BindingMismatch,
     ConfigurationError,
     DebugModeRefused,
     DocumentTimeInvalid,
     InvalidSignature,
     NonceMismatch,
 )
+from latensgate.verify.manifest import verify_manifest_binding
 from latensgate.verify.profile import check_module
-from latensgate.verify.results import VERIFIER_ONLY, UnappraisedDocument, VerifiedDocument
+from latensgate.verify.results import (
+    VERIFIER_ONLY,
+    UnappraisedDocument,
+    VerifiedAttestation,
+    VerifiedDocument,
+)
 from latensgate_shared import limits
 
 if TYPE_CHECKING:
@@ -98,6 +105,38 @@ def verify_document(
         match=match,
         seal=VERIFIER_ONLY,
     )
+
+
+def verify_attestation(
+    document: bytes,
+    manifest_bytes: bytes,
+    *,
+    policy: AppraisalPolicy,
+    at: datetime,
+    nonce: bytes | None = None,
+    cache: ChainCache | None = None,
+) -> VerifiedAttestation:
+    """Verify a document and the manifest that it commits to (steps 1 to 13).
+
+    Args:
+        document: As for ``verify_document``.
+        manifest_bytes: Exactly as they were served with the document.
+        policy: As for ``verify_document``.
+        at: As for ``verify_document``.
+        nonce: As for ``verify_document``.
+        cache: As for ``verify_document``.
+
+    Raises:
+        ConfigurationError: As ``verify_document``.
+        VerificationError: One of ``errors.VERDICTS``, with its step.
+    """
+    verified = verify_document(document, policy=policy, at=at, nonce=nonce, cache=cache)
+    # Step 12: user_data commits to these bytes.
+    if verified.user_data is None:
+        raise BindingMismatch("user_data: null, so the document commits to no manifest")
+    # Steps 12 and 13: the keys come from the bytes whose hash was signed.
+    binding = verify_manifest_binding(verified.user_data, verified.nonce, manifest_bytes)
+    return VerifiedAttestation(document=verified, binding=binding, seal=VERIFIER_ONLY)
 
 
 def inspect_document(

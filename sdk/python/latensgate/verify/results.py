@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from latensgate.verify.anchors import Status
     from latensgate.verify.chain import CertificateSummary
     from latensgate.verify.document import UntrustedDocument
+    from latensgate.verify.manifest import VerifiedManifest
     from latensgate.verify.policy import Match
     from latensgate_shared.manifest import Manifest
 
@@ -89,12 +90,27 @@ class VerifiedAttestation:
 
     Attributes:
         document: The verified document.
-        manifest: Keys and digests, from the bytes whose hash was signed.
+        binding: The manifest, its bytes and its ACI keyset digest.
     """
 
     document: VerifiedDocument
-    manifest: Manifest
+    binding: VerifiedManifest
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
         _demand_verifier(seal)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Keys and digests, from the bytes whose hash was signed."""
+        return self.binding.manifest
+
+    @property
+    def attestation_hash(self) -> str:
+        """``sha384:`` and 96 hex digits: the name of the document."""
+        return self.document.attestation_hash
+
+    @property
+    def status(self) -> Status:
+        """``verified`` under the AWS root, ``simulated`` under any other."""
+        return self.document.status
