@@ -162,3 +162,11 @@ EGRESS_IDLE_MAX_COUNT: Final = 16
 """Idle connections kept for each host; more would outlive a burst for nothing."""
 EGRESS_READ_BYTES: Final = 64 * KIB
 """Largest piece that one read of a socket takes."""
+
+# --- one connection of the parent, as the enclave serves it ---
+SOCKET_READ_BYTES: Final = 256 * KIB
+"""Largest piece that one read of the parent's socket takes: the default vsock buffer."""
+CALL_UPLOAD_TIMEOUT_MS: Final = 30_000
+"""From a call's request frame to the end of its body; 15 MiB over vsock take well under a second."""
+ENCLAVE_HELD_BODIES_MAX_BYTES: Final = 256 * MIB
+"""Request bodies held by all calls together: an enclave's memory is fixed."""
