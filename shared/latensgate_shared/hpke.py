@@ -38,6 +38,8 @@ __all__ = [
     "AES_256_GCM",
     "CHACHA20_POLY1305",
     "KEM",
+    "NONCE_BYTES",
+    "TAG_BYTES",
     "X25519",
     "XWING",
     "Concealed",
