@@ -107,7 +107,7 @@ def verify_document(
     )
 
 
-def verify_attestation(
+def verify_attestation(  # noqa: PLR0913 -- verify_document's, and the manifest
     document: bytes,
     manifest_bytes: bytes,
     *,

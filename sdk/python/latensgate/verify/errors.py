@@ -180,13 +180,6 @@ class ManifestExpired(VerificationError):
     step = 13
 
 
-class ManifestExpired(VerificationError):
-    """The manifest is genuine, but a client may not seal to its keys at this moment."""
-
-    kind = "manifest-expired"
-    step = 13
-
-
 class ReceiptInvalid(VerificationError):
     """A receipt does not verify. Its steps are those of ``verify_receipt``."""
 
