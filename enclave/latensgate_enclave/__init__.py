@@ -1,0 +1,1 @@
+"""The trusted worker: what runs inside the enclave image besides ``latensgate_shared``."""

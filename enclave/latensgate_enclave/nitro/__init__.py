@@ -1,0 +1,1 @@
+"""The two devices of a Nitro enclave: the security module and the socket to the parent."""
