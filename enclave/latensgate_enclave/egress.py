@@ -33,7 +33,7 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.environment import Dial
@@ -150,7 +150,7 @@ class Egress:
             return join_response(whole), reply.leaf_sha256
 
     @asynccontextmanager
-    async def open(self, call: Call) -> AsyncIterator[Reply]:
+    async def open(self, call: Call) -> AsyncGenerator[Reply]:
         """Send a request and hand out its answer while it comes.
 
         Leaving the block before the body's end cuts the connection, which cancels the call.

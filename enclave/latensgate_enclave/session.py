@@ -1,0 +1,292 @@
+"""One connection of the parent: frames in, calls run, frames out.
+
+The parent is not trusted. It may send anything at any speed; what that costs is bounded here:
+calls at once, bytes held, time to upload. A call's failure leaves as the name of its code; this is
+the one place where an unexpected exception ends, and its text ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from latensgate_enclave.events import Event as LogEvent
+from latensgate_enclave.events import EventLog
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.frames import (
+    Accepted,
+    Cancel,
+    Chunk,
+    End,
+    Error,
+    Event,
+    FrameConnection,
+    FrameError,
+    Head,
+    HeadMap,
+    Ping,
+    Pong,
+    Request,
+    Role,
+    split_body,
+)
+from latensgate_shared.limits import (
+    CALL_UPLOAD_TIMEOUT_MS,
+    ENCLAVE_HELD_BODIES_MAX_BYTES,
+    SEALED_REQUEST_MAX_BYTES,
+    SOCKET_READ_BYTES,
+)
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+
+class Reply(Protocol):
+    """Where a handler puts its answer: one head, any number of pieces, one end."""
+
+    async def head(self, fields: HeadMap) -> None:
+        """Begin the answer."""
+        ...
+
+    async def body(self, data: bytes) -> None:
+        """Send a piece of the body, waiting while the parent is slow."""
+        ...
+
+    async def end(self, fields: HeadMap) -> None:
+        """Finish the answer."""
+        ...
+
+
+class Handler(Protocol):
+    """Answers one call."""
+
+    async def __call__(self, request: Request, body: bytes, reply: Reply) -> None:
+        """Answer, or raise a `LatensgateError` whose code the parent is told."""
+        ...
+
+
+class Room:
+    """What all connections of the enclave may use together.
+
+    Args:
+        max_calls: Calls worked on at once.
+    """
+
+    def __init__(self, max_calls: int) -> None:
+        self._calls_left = max_calls
+        self._bytes_left = ENCLAVE_HELD_BODIES_MAX_BYTES
+        self._draining = False
+
+    def take_call(self) -> None:
+        """Take a place for a call.
+
+        Raises:
+            LatensgateError: `ERR_OVERLOADED` without a free place, `ERR_ENCLAVE_UNAVAILABLE`
+                while draining.
+        """
+        if self._draining:
+            raise LatensgateError("draining", code=ErrorCode.ERR_ENCLAVE_UNAVAILABLE)
+        if not self._calls_left:
+            raise LatensgateError("every place is taken", code=ErrorCode.ERR_OVERLOADED)
+        self._calls_left -= 1
+
+    def take_bytes(self, count: int) -> None:
+        """Take room for body bytes that are held.
+
+        Raises:
+            LatensgateError: `ERR_OVERLOADED`: too much is held already.
+        """
+        if count > self._bytes_left:
+            raise LatensgateError("too many body bytes are held", code=ErrorCode.ERR_OVERLOADED)
+        self._bytes_left -= count
+
+    def give_back(self, held_bytes: int) -> None:
+        """Return the place and the bytes of one call."""
+        self._calls_left += 1
+        self._bytes_left += held_bytes
+
+    def drain(self) -> None:
+        """Take no further calls."""
+        self._draining = True
+
+
+class _Call:
+    """One call of this connection: its upload, then its handler's task."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.pieces: list[bytes] = []
+        self.held_bytes = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Session:
+    """One connection.
+
+    Args:
+        handler: Answers calls.
+        room: Shared by all connections.
+        log: The enclave's event log.
+    """
+
+    def __init__(self, handler: Handler, room: Room, log: EventLog, writer: StreamWriter) -> None:
+        self._handler = handler
+        self._room = room
+        self._log = log
+        self._writer = writer
+        self._frames = FrameConnection(Role.ENCLAVE)
+        self._calls: dict[int, _Call] = {}
+
+    async def run(self, reader: StreamReader) -> None:
+        """Serve until the parent closes or breaks a rule; then every open call is cancelled."""
+        self._log.emit(LogEvent.CONNECTION_OPENED)
+        try:
+            while data := await reader.read(SOCKET_READ_BYTES):
+                for event in self._frames.receive(data):
+                    self._take(event)
+                await self._writer.drain()
+        except FrameError as error:
+            self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
+        except OSError:
+            pass  # the parent is gone; what follows is the same as after its end of stream
+        finally:
+            await self._close()
+            self._log.emit(LogEvent.CONNECTION_CLOSED)
+
+    async def _close(self) -> None:
+        self._writer.close()
+        calls = list(self._calls.values())
+        tasks = [call.task for call in calls if call.task]
+        for call in calls:
+            self._stop(call)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Request():
+                self._open(event)
+            case Chunk() if call := self._calls.get(event.call_id):
+                self._hold(call, event.data)
+            case End() if call := self._calls.get(event.call_id):
+                self._start(call)
+            case Cancel() if call := self._calls.get(event.call_id):
+                self._cancel(call)
+            case Ping():
+                self._send(Pong(event.token))
+            case _:
+                pass  # pongs, and what was in flight when this side ended the call
+
+    def _open(self, request: Request) -> None:
+        try:
+            self._room.take_call()
+        except LatensgateError as error:
+            self._log.emit(LogEvent.OVERLOADED, code=error.code.number)
+            self._send(Error(request.call_id, error.code))
+            return
+        call = _Call(request)
+        self._calls[request.call_id] = call
+        call.timer = asyncio.get_running_loop().call_later(
+            CALL_UPLOAD_TIMEOUT_MS / 1000, self._refuse, call, ErrorCode.ERR_ENCLAVE_TIMEOUT
+        )
+        self._send(Accepted(request.call_id))
+
+    def _hold(self, call: _Call, data: bytes) -> None:
+        if call.held_bytes + len(data) > SEALED_REQUEST_MAX_BYTES:
+            self._refuse(call, ErrorCode.ERR_TOO_LARGE)
+            return
+        try:
+            self._room.take_bytes(len(data))
+        except LatensgateError as error:
+            self._refuse(call, error.code)
+            return
+        call.held_bytes += len(data)
+        call.pieces.append(data)
+
+    def _start(self, call: _Call) -> None:
+        if call.timer:
+            call.timer.cancel()
+        body = b"".join(call.pieces)
+        call.pieces.clear()
+        call.task = asyncio.create_task(self._run_call(call, body))
+
+    async def _run_call(self, call: _Call, body: bytes) -> None:
+        code: ErrorCode | None = None
+        try:
+            await self._handler(call.request, body, _FrameReply(self, call.request.call_id))
+        except LatensgateError as error:
+            code = error.code
+        except asyncio.CancelledError:
+            code = ErrorCode.ERR_CANCELLED
+        except Exception:  # noqa: BLE001  # the one place: no text may leave, and the call must end
+            self._log.emit(LogEvent.INTERNAL)
+            code = ErrorCode.ERR_INTERNAL
+        self._finish(call, code)
+
+    def _finish(self, call: _Call, code: ErrorCode | None) -> None:
+        self._release(call)
+        if code is not None:
+            self._send(Error(call.request.call_id, code))
+
+    def _refuse(self, call: _Call, code: ErrorCode) -> None:
+        self._release(call)
+        self._send(Error(call.request.call_id, code))
+
+    def _cancel(self, call: _Call) -> None:
+        if call.task:
+            call.task.cancel()
+        else:
+            self._refuse(call, ErrorCode.ERR_CANCELLED)
+
+    def _stop(self, call: _Call) -> None:
+        if call.task:
+            call.task.cancel()
+        else:
+            self._release(call)
+
+    def _release(self, call: _Call) -> None:
+        if call.timer:
+            call.timer.cancel()
+        if self._calls.pop(call.request.call_id, None):
+            self._room.give_back(call.held_bytes)
+
+    def _send(self, event: Event) -> None:
+        """Send unless the connection is gone, which makes every answer pointless."""
+        if self._writer.is_closing():
+            return
+        try:
+            self._writer.write(self._frames.send(event))
+        except FrameError as error:
+            self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
+
+    async def send_and_drain(self, event: Event) -> None:
+        """Send one event of an answer and wait while the parent is slow.
+
+        Raises:
+            LatensgateError: `ERR_CANCELLED`: the connection is gone.
+        """
+        if self._writer.is_closing():
+            raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
+        self._writer.write(self._frames.send(event))
+        try:
+            await self._writer.drain()
+        except OSError:
+            raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED) from None
+
+
+class _FrameReply:
+    """The answer to one call, as frames."""
+
+    def __init__(self, session: Session, call_id: int) -> None:
+        self._session = session
+        self._call_id = call_id
+
+    async def head(self, fields: HeadMap) -> None:
+        await self._session.send_and_drain(Head(self._call_id, fields))
+
+    async def body(self, data: bytes) -> None:
+        for chunk in split_body(self._call_id, data):
+            await self._session.send_and_drain(chunk)
+
+    async def end(self, fields: HeadMap) -> None:
+        await self._session.send_and_drain(End(self._call_id, fields))
