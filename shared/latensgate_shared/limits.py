@@ -44,6 +44,8 @@ SEALED_REQUEST_MAX_BYTES: Final = 15 * MIB
 """Decoded prompt_ciphertext: 20 MiB of base64."""
 CHUNK_MAX_BYTES: Final = 64 * KIB
 """Plaintext of one chunk. Chunked OHTTP demands at least 16,384; bounds what is held unopened."""
+SEALED_REQUEST_CHUNKS_MAX_COUNT: Final = 4_096
+"""Non-final chunks of a request. A full one has 240; pieces of one byte cost seconds to open."""
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
 REPLAY_MAX_IDS: Final = 1_000_000
