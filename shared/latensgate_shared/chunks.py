@@ -114,10 +114,12 @@ class ChunkReader:
     Holds at most one incomplete chunk, however the sender cuts. After an error use it no more.
     """
 
-    __slots__ = ("_buffer", "_in_final")
+    __slots__ = ("_buffer", "_chunks_left", "_in_final")
 
-    def __init__(self) -> None:
+    def __init__(self, max_chunks: int | None = None) -> None:
+        """Begin; more than ``max_chunks`` non-final chunks are refused."""
         self._buffer = bytearray()
+        self._chunks_left = max_chunks
         self._in_final = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -125,7 +127,7 @@ class ChunkReader:
 
         Raises:
             MalformedError: A long varint, or a length of 1 to 16 bytes.
-            TooLargeError: A ciphertext of more than 65,552 bytes.
+            TooLargeError: A ciphertext of more than 65,552 bytes, or too many.
         """
         self._buffer += data
         ciphertexts: list[bytes] = []
@@ -153,9 +155,16 @@ class ChunkReader:
         _check_ciphertext(length)
         if len(self._buffer) < size + length:
             return None
+        self._count()
         ciphertext = bytes(self._buffer[size : size + length])
         del self._buffer[: size + length]
         return ciphertext
+
+    def _count(self) -> None:
+        if self._chunks_left is not None:
+            if self._chunks_left == 0:
+                raise TooLargeError("chunks: more than the limit")
+            self._chunks_left -= 1
 
     def finish(self) -> bytes:
         """Say that the input ended; return the final chunk's ciphertext.

@@ -32,7 +32,7 @@ from latensgate_shared.hpke import (
     setup_recipient,
     setup_sender,
 )
-from latensgate_shared.limits import SEALED_REQUEST_MAX_BYTES
+from latensgate_shared.limits import SEALED_REQUEST_CHUNKS_MAX_COUNT, SEALED_REQUEST_MAX_BYTES
 from latensgate_shared.sealed_answer import ANSWER_LABEL, SECRET_BYTES, AnswerSecret, digest_text
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def open_request(
 
     Raises:
         MalformedError: Header, ``enc`` or chunks are cut short or wrongly framed.
-        TooLargeError: The request or a chunk is longer than its limit.
+        TooLargeError: The request or a chunk is longer than its limit, or chunks are too many.
         ProtocolVersionError: Another version, or a suite that is not the protocol's.
         KeyStaleError: No key with this id and suite.
         OpenFailedError: It does not open.
@@ -227,7 +227,7 @@ def open_request(
     suite = _parse_suite(wire)
     enc_end = HEADER_BYTES + suite.kem.enc_bytes
     header, enc = wire[:HEADER_BYTES], wire[HEADER_BYTES:enc_end]
-    reader = ChunkReader()
+    reader = ChunkReader(SEALED_REQUEST_CHUNKS_MAX_COUNT)
     chunks, final = reader.feed(wire[enc_end:]), reader.finish()
     key = keys.get(header[1 : 1 + KEY_ID_BYTES])
     if key is None or key.sealing_key.header != header:
