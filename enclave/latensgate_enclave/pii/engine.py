@@ -1,0 +1,214 @@
+"""Tier 1: every pattern over every text, in time linear in its length (ADR 0012).
+
+The way of one text: make the view; one pass of the RE2 set over it tells which patterns match at
+all; those patterns give matches; a judge looks at each match; context is looked up only around
+what is left; findings of one category that overlap become one. No step can be skipped: whatever
+goes wrong ends in ``PIIEngineError`` and so in a refusal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from latensgate_shared import jcs
+from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
+
+from latensgate_enclave.pii.borrowed import borrowed, judged_by
+from latensgate_enclave.pii.errors import PIIEngineError, PIITooLargeError
+from latensgate_enclave.pii.findings import ALL_CATEGORIES, CERTAIN, Category, Finding, merge
+from latensgate_enclave.pii.matching import Gate, Regex
+from latensgate_enclave.pii.normalise import View, view_of
+from latensgate_enclave.pii.numbers import cards, ibans
+from latensgate_enclave.pii.own import own
+from latensgate_enclave.pii.phones import DEFAULT_REGIONS, phones
+from latensgate_enclave.pii.presidio import load_recognizers
+
+if TYPE_CHECKING:
+    from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+
+MIN_SCORE: Final = 0.35
+"""Findings below are not reported. Presidio's customary threshold; a policy can ask for more."""
+CONTEXT_BOOST: Final = 0.35
+CONTEXT_MIN_SCORE: Final = 0.4
+"""Both Presidio's: a context word adds 0.35 and lifts to at least 0.4."""
+_CONTEXT_CHARS: Final = 96
+_CONTEXT_WORDS: Final = 5
+"""Presidio looks at five words before a finding."""
+_WORD: Final = re.compile("[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What an engine looks for.
+
+    Attributes:
+        categories: Others are never reported.
+        phone_regions: ISO 3166-1 codes of the number plans for national telephone numbers.
+    """
+
+    categories: frozenset[Category] = ALL_CATEGORIES
+    phone_regions: tuple[str, ...] = DEFAULT_REGIONS
+
+
+class _Armed(NamedTuple):
+    """A pattern ready to match, and whose it is."""
+
+    regex: Regex
+    pattern: Pattern
+    recognizer: Recognizer
+
+
+@dataclass(slots=True)
+class _Context:
+    """Words before a position, looked up once and only where a finding asks."""
+
+    view: View
+    hint: str
+    known: dict[int, frozenset[str]] = field(default_factory=dict[int, frozenset[str]])
+
+    def words_before(self, position: int) -> frozenset[str]:
+        words = self.known.get(position)
+        if words is None:
+            start = max(0, position - _CONTEXT_CHARS)
+            before = self.view.text[start:position]
+            if start:
+                # The window may cut a word: what is left of it is another word.
+                before = before[_first_whole_word(self.view.text, start) :]
+            else:
+                before = f"{self.hint} {before}"
+            found = _WORD.findall(before.lower())
+            words = self.known[position] = frozenset(found[-_CONTEXT_WORDS:])
+        return words
+
+
+def _first_whole_word(text: str, start: int) -> int:
+    position = start
+    while text[position - 1].isalnum() and position < start + _CONTEXT_CHARS:
+        position += 1
+    return position - start
+
+
+class Tier1Engine:
+    """Pattern recognizers behind one gate. Pure: no file, socket, clock or state while scanning."""
+
+    __slots__ = ("_armed", "_gate", "digest")
+
+    def __init__(self, settings: EngineSettings | None = None) -> None:
+        """Load Presidio's recognizers and compile every pattern. Reads files; takes about 0.2 s.
+
+        Raises:
+            PIIEngineError: Presidio does not load, RE2 refuses a pattern, or a region is unknown.
+        """
+        settings = settings or EngineSettings()
+        recognizers = [
+            recognizer
+            for recognizer in _all_recognizers(settings)
+            if recognizer.category in settings.categories
+        ]
+        self._armed = tuple(
+            _Armed(Regex(pattern.regex, group=pattern.group), pattern, recognizer)
+            for recognizer in recognizers
+            for pattern in recognizer.patterns
+        )
+        self._gate = Gate(armed.pattern.regex for armed in self._armed)
+        self.digest = _digest(recognizers, settings)
+
+    def scan(
+        self,
+        text: str,
+        *,
+        categories: frozenset[Category] = ALL_CATEGORIES,
+        hint: str = "",
+    ) -> tuple[Finding, ...]:
+        """Find personal data in a text.
+
+        Args:
+            text: At most ``PII_TEXT_MAX_CHARS`` code points, any of them.
+            categories: What the policy acts on; the rest is not looked at further.
+            hint: Words that say what the text is, as the name of the JSON member that holds it;
+                they count as standing before it.
+
+        Returns:
+            Findings in the order of their place, with offsets in code points of ``text``.
+
+        Raises:
+            PIITooLargeError: The text is longer than the limit, or has too many findings.
+            PIIEngineError: Anything else; holds no part of the text, nor does its context.
+        """
+        if len(text) > PII_TEXT_MAX_CHARS:
+            raise PIITooLargeError(
+                f"a text of at most {PII_TEXT_MAX_CHARS} code points expected, found {len(text)}"
+            )
+        try:
+            return self._scan(text, categories, hint)
+        except PIITooLargeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever fails must deny; texts may hold content
+            problem = type(error).__name__
+        # Raised here, not in the handler, so that no cause keeps frames that hold the text.
+        raise PIIEngineError(f"tier 1 could not finish a scan: {problem}")
+
+    def _scan(self, text: str, categories: frozenset[Category], hint: str) -> tuple[Finding, ...]:
+        view = view_of(text)
+        context = _Context(view, hint)
+        findings: list[Finding] = []
+        for index in self._gate.matching(view.data):
+            armed = self._armed[index]
+            if armed.recognizer.category in categories:
+                findings.extend(_find(armed, view, context))
+                if len(findings) > PII_FINDINGS_MAX_COUNT:
+                    raise PIITooLargeError(
+                        f"at most {PII_FINDINGS_MAX_COUNT} findings expected in one text"
+                    )
+        return merge(findings)
+
+
+def _find(armed: _Armed, view: View, context: _Context) -> Iterable[Finding]:
+    recognizer = armed.recognizer
+    for start, end in armed.regex.spans(view.data):
+        for span in recognizer.judge(view.text, armed.pattern.at(start, end)):
+            score = _with_context(span, recognizer, context)
+            if score >= MIN_SCORE:
+                yield Finding(
+                    recognizer.category, *view.original(span.start, span.end), score, recognizer.name
+                )
+
+
+def _with_context(span: Span, recognizer: Recognizer, context: _Context) -> float:
+    if span.score >= CERTAIN or recognizer.context.isdisjoint(context.words_before(span.start)):
+        return span.score
+    return min(CERTAIN, max(span.score + CONTEXT_BOOST, CONTEXT_MIN_SCORE))
+
+
+def _all_recognizers(settings: EngineSettings) -> tuple[Recognizer, ...]:
+    loaded = load_recognizers()
+    return (
+        *borrowed(loaded),
+        *own(judged_by(loaded["MacAddressRecognizer"])),
+        cards(),
+        ibans(loaded["IbanRecognizer"]),
+        phones(settings.phone_regions),
+    )
+
+
+def _digest(recognizers: list[Recognizer], settings: EngineSettings) -> str:
+    """Name everything that decides what is found: ``sha384:`` and 96 hex digits."""
+    described = jcs.canonicalize(
+        {
+            "phone_regions": list(settings.phone_regions),
+            "recognizers": [
+                {
+                    "category": recognizer.category.value,
+                    "context": sorted(recognizer.context),
+                    "name": recognizer.name,
+                    "patterns": [[p.regex, p.score, p.group] for p in recognizer.patterns],
+                }
+                for recognizer in recognizers
+            ],
+        }
+    )
+    return f"sha384:{hashlib.sha384(described).hexdigest()}"

@@ -1,0 +1,55 @@
+"""The typed errors of the PII engine: codes, categories and counts, never a piece of a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from latensgate_shared.errors import ErrorCode, LatensgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PIIEngineError(LatensgateError):
+    """The scan could not be completed, so nothing may be forwarded."""
+
+    code = ErrorCode.ERR_PII_ENGINE
+
+
+class PIITooLargeError(LatensgateError):
+    """More text, or more findings, than one scan takes on: refused, never cut short."""
+
+    code = ErrorCode.ERR_TOO_LARGE
+
+
+class PolicyError(LatensgateError):
+    """A policy that is not what the specification says; names the field.
+
+    Attributes:
+        field: Path of the member at fault, for example ``rules.EMAIL_ADDRESS.prompt.action``.
+    """
+
+    code = ErrorCode.ERR_POLICY_INVALID
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class PIIHardFailError(LatensgateError):
+    """Data of a category was found that the policy lets nobody forward.
+
+    Attributes:
+        counts: Findings by ``CATEGORY`` and direction, as in ``{"US_SSN": {"prompt": 2}}``.
+    """
+
+    code = ErrorCode.ERR_PII_HARD_FAIL
+
+    def __init__(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        named = ", ".join(
+            f"{category} in {direction}: {count}"
+            for category, directions in sorted(counts.items())
+            for direction, count in sorted(directions.items())
+        )
+        super().__init__(f"the policy refuses personal data that was found ({named})")
+        self.counts = counts

@@ -1,0 +1,139 @@
+"""The view of a text that patterns are matched on, and the way back to the text itself.
+
+What a reader sees and what the code points are can differ on purpose: full-width digits,
+zero-width characters inside a number, typographic dashes. The view undoes this one code point at
+a time: compatibility decomposition (the NFKD half of NFKC, Unicode Standard Annex 15), marks and
+invisible characters dropped, every decimal digit as 0-9, every dash as "-". Taking each code
+point alone is what makes the map of offsets trivially right; composing again would add nothing,
+because all that matters to a pattern outside ASCII is "letter" or "not a letter".
+
+In the view every character is one byte: ASCII is itself, any other letter is 0xFF, any other
+character 0x80. So an offset in the bytes is an offset in the view, and RE2 needs no UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Final
+
+_SPECIAL: Final = re.compile(r"[^\t\n\r -~]")
+_LETTER: Final = "\xff"
+_OTHER: Final = "\x80"
+_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0")
+"""Hangul fillers: letters by class, invisible by use (Default_Ignorable_Code_Point)."""
+_SAME: Final = {
+    "\u2212": "-",  # minus sign, a symbol by class
+    "\u3002": ".",  # ideographic full stop: a label separator (UTS 46)
+    "\uff61": ".",
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u201c": '"',
+    "\u201d": '"',
+    "\u2800": "",  # braille blank, a symbol by class
+}
+_BY_CLASS: Final = {
+    "Zs": " ",
+    "Zl": "\n",
+    "Zp": "\n",
+    "Pd": "-",
+    "Mn": "",
+    "Me": "",
+    "Cf": "",
+    "Cc": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A text as patterns see it.
+
+    Attributes:
+        text: One character per view position, all below U+0100.
+        data: The same as bytes (Latin-1).
+        starts: View positions where a segment starts; empty for a plain text.
+        origins: Where each segment starts in the original text.
+    """
+
+    text: str
+    data: bytes
+    starts: tuple[int, ...]
+    origins: tuple[int, ...]
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """Return the span of the original text that a span of the view came from."""
+        if not self.starts:
+            return start, end
+        return self._origin(start), self._origin(end - 1) + 1
+
+    def _origin(self, position: int) -> int:
+        # A segment is plain characters, one for one, or the characters of one code point: past
+        # that code point the next segment begins, so the minimum holds for both.
+        index = bisect_right(self.starts, position) - 1
+        origin = self.origins[index] + position - self.starts[index]
+        limit = self.origins[index + 1] - 1
+        return min(origin, limit)
+
+
+def view_of(text: str) -> View:
+    """Make the view of a text. Plain ASCII without control characters is its own view."""
+    if text.isascii() and _SPECIAL.search(text) is None:
+        return View(text, text.encode("ascii"), (), ())
+    return _folded_view(text)
+
+
+def _folded_view(text: str) -> View:
+    parts: list[str] = []
+    starts: list[int] = []
+    origins: list[int] = []
+    known: dict[str, str] = {}
+    position = done = 0
+    for match in _SPECIAL.finditer(text):
+        index = match.start()
+        if index > done:
+            starts.append(position)
+            origins.append(done)
+            parts.append(text[done:index])
+            position += index - done
+        character = match.group()
+        folded = known.get(character)
+        if folded is None:
+            folded = known[character] = fold(character)
+        starts.append(position)
+        origins.append(index)
+        parts.append(folded)
+        position += len(folded)
+        done = index + 1
+    starts.append(position)
+    origins.append(done)
+    parts.append(text[done:])
+    folded_text = "".join(parts)
+    return View(
+        folded_text, folded_text.encode("latin-1"), tuple(starts), (*origins, len(text) + 1)
+    )
+
+
+def fold(character: str) -> str:
+    """Return what stands for one code point in the view: none, one or several characters."""
+    same = _SAME.get(character)
+    if same is not None:
+        return same
+    return "".join(
+        part if " " <= part <= "~" else _fold_part(part)
+        for part in unicodedata.normalize("NFKD", character)
+    )
+
+
+def _fold_part(part: str) -> str:
+    if part in _BLANK_LETTERS:
+        return ""
+    digit = unicodedata.decimal(part, None)
+    if digit is not None:
+        return str(digit)
+    kind = unicodedata.category(part)
+    by_class = _BY_CLASS.get(kind)
+    if by_class is not None:
+        return by_class
+    return _SAME.get(part, _LETTER if kind[0] == "L" else _OTHER)

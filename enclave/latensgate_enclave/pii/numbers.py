@@ -1,0 +1,218 @@
+"""Numbers with check digits: payment cards and IBANs, found in any grouping."""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from latensgate_enclave.pii.findings import CERTAIN, Category
+from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from latensgate_enclave.pii.presidio import PresidioRecognizer
+    from latensgate_enclave.pii.recognizer import Judge
+
+CARD_MIN_DIGITS: Final = 12
+CARD_MAX_DIGITS: Final = 19
+"""ISO/IEC 7812-1: at most 19; Maestro starts at 12."""
+_UNKNOWN_ISSUER: Final = 0.3
+_GROUP: Final = re.compile("[0-9]+")
+_CARD_CONTEXT: Final = frozenset(
+    "amex card cc credit debit diners discover jcb maestro mastercard payment visa".split()
+)
+
+
+class _Issuer(NamedTuple):
+    first: int
+    last: int
+    lengths: range
+
+
+_ISSUERS: Final = (  # ranges of leading digits, and how long the whole number may be
+    _Issuer(4, 4, range(13, 20, 3)),  # Visa: 13, 16, 19
+    _Issuer(51, 55, range(16, 17)),  # Mastercard
+    _Issuer(2221, 2720, range(16, 17)),  # Mastercard, series 2
+    _Issuer(34, 34, range(15, 16)),  # American Express
+    _Issuer(37, 37, range(15, 16)),  # American Express
+    _Issuer(300, 305, range(14, 20)),  # Diners Club
+    _Issuer(36, 36, range(14, 20)),  # Diners Club
+    _Issuer(38, 39, range(14, 20)),  # Diners Club
+    _Issuer(3528, 3589, range(16, 20)),  # JCB
+    _Issuer(1800, 1800, range(15, 16)),  # JCB, old
+    _Issuer(2131, 2131, range(15, 16)),  # JCB, old
+    _Issuer(2200, 2204, range(16, 20)),  # Mir
+    _Issuer(50, 50, range(12, 20)),  # Maestro
+    _Issuer(56, 58, range(12, 20)),  # Maestro
+    _Issuer(60, 69, range(12, 20)),  # Discover, UnionPay, RuPay, Maestro
+    _Issuer(81, 82, range(16, 20)),  # RuPay, UnionPay
+)
+_LENGTHS_BY_PREFIX: Final = {
+    prefix: issuer.lengths for issuer in _ISSUERS for prefix in range(issuer.first, issuer.last + 1)
+}
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""A digit doubled, its digits added (ISO/IEC 7812-1, annex B)."""
+
+
+class _Digits:
+    """The digits of one run, with running sums that give the Luhn sum of any window at once."""
+
+    __slots__ = ("_sums", "digits", "ends", "starts")
+
+    def __init__(self, run: str) -> None:
+        groups = [match.span() for match in _GROUP.finditer(run)]
+        self.digits = "".join(run[start:end] for start, end in groups)
+        sizes = [end - start for start, end in groups]
+        offsets = [0, *accumulate(sizes)]
+        self.starts = [(offset, group[0]) for offset, group in zip(offsets, groups, strict=False)]
+        self.ends = {
+            offset: group[1] for offset, group in zip(offsets[1:], groups, strict=True)
+        }
+        values = [int(digit) for digit in self.digits]
+        self._sums = tuple(
+            [
+                0,
+                *accumulate(
+                    _DOUBLED[value] if index % 2 == parity else value
+                    for index, value in enumerate(values)
+                ),
+            ]
+            for parity in (0, 1)
+        )
+
+    def luhn(self, start: int, end: int) -> bool:
+        """Whether the digits of a window have a right check digit."""
+        sums = self._sums[end % 2]  # the last digit stands at end - 1 and is not doubled
+        return (sums[end] - sums[start]) % 10 == 0
+
+
+def cards() -> Recognizer:
+    """Payment cards of 12 to 19 digits, however grouped; the check digit must be right."""
+    return Recognizer(
+        name="own.card",
+        category=Category.CREDIT_CARD,
+        patterns=(Pattern(r"[0-9](?:[ -]?[0-9]){11,}", _UNKNOWN_ISSUER),),
+        context=_CARD_CONTEXT,
+        judge=_judge_cards,
+    )
+
+
+def _judge_cards(view: str, match: Span) -> Iterator[Span]:
+    if _touches_word(view, match.start, match.end):
+        return
+    run = _Digits(view[match.start : match.end])
+    taken = 0
+    for first, start in run.starts:
+        if first < taken:
+            continue
+        window = _card_window(run, first)
+        if window is not None:
+            taken, score = window
+            yield Span(match.start + start, match.start + run.ends[taken], score)
+
+
+def _card_window(run: _Digits, first: int) -> tuple[int, float] | None:
+    """Return the end and the score of the card that starts at a digit: known issuers first."""
+    best: tuple[int, float] | None = None
+    lengths = _issuer_lengths(run.digits[first : first + 4])
+    for length in range(CARD_MAX_DIGITS, CARD_MIN_DIGITS - 1, -1):
+        end = first + length
+        if end not in run.ends or not run.luhn(first, end):
+            continue
+        if lengths is not None and length in lengths:
+            return end, CERTAIN
+        if best is None and run.digits[first] != "0":
+            best = end, _UNKNOWN_ISSUER
+    return best
+
+
+def _issuer_lengths(prefix: str) -> range | None:
+    for length in range(1, 5):
+        lengths = _LENGTHS_BY_PREFIX.get(int(prefix[:length]))
+        if lengths is not None:
+            return lengths
+    return None
+
+
+def _touches_word(view: str, start: int, end: int) -> bool:
+    before = view[start - 1] if start else " "
+    after = view[end] if end < len(view) else " "
+    return _is_word(before) or _is_word(after)
+
+
+def _is_word(character: str) -> bool:
+    return character == "_" or (character.isascii() and character.isalnum())
+
+
+_IBAN_LENGTHS: Final = {  # ISO 13616 registry, release 99
+    15: "NO",
+    16: "BE",
+    18: "DK FI FO GL NL SD",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU MN XK",
+    21: "CH CR HR LI LV",
+    22: "BG BH DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ OM SO TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HU LB NI PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU YE",
+    31: "MT SC",
+    32: "LC",
+    33: "RU",
+}
+_IBAN_LENGTH: Final = {
+    country: length for length, countries in _IBAN_LENGTHS.items() for country in countries.split()
+}
+_VALID_FORMAT: Final = 0.5
+_IBAN_START: Final = re.compile(r"\b[A-Za-z]{2}[0-9]{2}(?=[ 0-9A-Za-z-])", re.ASCII)
+
+
+def ibans(presidio: PresidioRecognizer) -> Recognizer:
+    """IBANs in any grouping and case; Presidio's validator checks digits and country format."""
+    return Recognizer(
+        name="own.iban",
+        category=Category.IBAN_CODE,
+        patterns=(
+            Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,}", _VALID_FORMAT),
+        ),
+        context=frozenset({"account", "bank", "iban", "transaction", "transfer"}),
+        judge=_iban_judge(presidio),
+    )
+
+
+def _iban_judge(presidio: PresidioRecognizer) -> Judge:
+    def judge(view: str, match: Span) -> Iterator[Span]:
+        taken = match.start
+        # One match may run over several IBANs that only spaces divide.
+        for found in _IBAN_START.finditer(view, match.start, match.end):
+            start = found.start()
+            length = _IBAN_LENGTH.get(view[start : start + 2].upper())
+            end = None if length is None else _after_characters(view, start, match.end, length)
+            if end is None or start < taken:
+                continue
+            compact = view[start:end].replace(" ", "").replace("-", "").upper()
+            if presidio.validate_result(compact):
+                taken = end
+                yield Span(start, end, CERTAIN)
+
+    return judge
+
+
+def _after_characters(view: str, start: int, limit: int, count: int) -> int | None:
+    """Return the end of the first ``count`` letters and digits, if a word ends there."""
+    position = start
+    for _ in range(count):
+        if view[position] in " -":
+            position += 1
+        position += 1
+        if position >= limit:
+            break
+    else:
+        return None if _touches_word(view, start, position) else position
+    return None

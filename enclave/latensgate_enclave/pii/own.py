@@ -1,0 +1,200 @@
+"""Own recognizers where Presidio has none, or one that needs what RE2 or an enclave lacks."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING, Final
+
+from latensgate_enclave.pii.findings import Category
+from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+
+if TYPE_CHECKING:
+    from latensgate_enclave.pii.recognizer import Judge
+
+_LOCAL: Final = r"[A-Za-z0-9_\xff][A-Za-z0-9._%+'\xff-]*"
+_LABEL: Final = r"[A-Za-z0-9\xff][A-Za-z0-9\xff-]*"
+_AT: Final = r" ?[\[({] ?(?i:at) ?[\])}] ?"
+_DOT: Final = r"(?: ?[\[({] ?(?i:dot) ?[\])}] ?|\.)"
+
+
+def emails() -> Recognizer:
+    """Addresses under any top-level domain, known or not: internal mail is personal data too.
+
+    The last label starts with a letter, so that ``package@1.2.3`` is none. Presidio's recognizer
+    would ask the public suffix list, over the network.
+    """
+    return Recognizer(
+        name="own.email",
+        category=Category.EMAIL_ADDRESS,
+        patterns=(
+            Pattern(
+                rf"{_LOCAL}(?:@|%40)(?:{_LABEL}\.)+[A-Za-z\xff][A-Za-z0-9\xff-]*[A-Za-z0-9\xff]",
+                0.9,
+            ),
+            Pattern(rf"{_LOCAL}{_AT}{_LABEL}(?:{_DOT}{_LABEL})+", 0.6),
+        ),
+    )
+
+
+_IP_CONTEXT: Final = frozenset({"ip", "ipv4", "ipv6", "address", "host", "server"})
+_LAST_LABEL: Final = re.compile(r".*[G-Zg-z_][A-Za-z0-9_]*:(?=.)")
+"""What stands before an address without a space, as ``src`` in ``src:fe80::1``."""
+
+
+def ip6_addresses() -> Recognizer:
+    """IPv6 in every form; the standard library's parser decides, not a long expression."""
+    return Recognizer(
+        name="own.ip6",
+        category=Category.IP_ADDRESS,
+        patterns=(Pattern(r"[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*(?:/[0-9]{1,3})?", 0.6),),
+        context=_IP_CONTEXT,
+        judge=_judge_ip6,
+    )
+
+
+_IP6_MAX_CHARS: Final = 49
+"""Eight groups with an embedded IPv4 address (45) and a prefix length (4)."""
+_LABEL_MAX_CHARS: Final = 32
+
+
+def _judge_ip6(view: str, match: Span) -> tuple[Span, ...]:
+    if match.end - match.start > _IP6_MAX_CHARS + _LABEL_MAX_CHARS:
+        return ()
+    text = view[match.start : match.end]
+    label = _LAST_LABEL.match(text)
+    start = 0 if label is None else label.end()
+    address = text[start:].rstrip(".")
+    if not address.endswith("::"):
+        address = address.rstrip(":")
+    if not _is_ip6(address):
+        return ()
+    # "a::b" is an address, and a name in several programming languages.
+    score = match.score if any(character.isdigit() for character in address) else 0.3
+    return (Span(match.start + start, match.start + start + len(address), score),)
+
+
+def _is_ip6(text: str) -> bool:
+    if text in {"::", ""}:
+        return False  # the unspecified address says nothing about anybody
+    try:
+        return ip_interface(text).version == 6  # noqa: PLR2004 - the protocol's number
+    except ValueError:
+        return False
+
+
+def mac_addresses(judge: Judge) -> Recognizer:
+    """EUI-48 with one kind of separator; Presidio's pattern has a back-reference for that."""
+    pair = "[0-9A-Fa-f]{2}"
+    return Recognizer(
+        name="own.mac",
+        category=Category.MAC_ADDRESS,
+        patterns=tuple(Pattern(rf"\b(?:{pair}{mark}){{5}}{pair}\b", 0.6) for mark in ":-"),
+        judge=judge,
+    )
+
+
+def urls() -> Recognizer:
+    """Links with a scheme or ``www.``; bare domains are too often file names and methods."""
+    rest = r"[A-Za-z0-9\xff][^\s<>\"'`{}|\\^]*[A-Za-z0-9\xff/=&_~#-]"
+    return Recognizer(
+        name="own.url",
+        category=Category.URL,
+        patterns=(
+            Pattern(rf"(?i:https?|ftp|wss?)://{rest}", 0.6),
+            Pattern(rf"\b(?i:www)\.{rest}", 0.6),
+        ),
+    )
+
+
+_KEYWORD: Final = r"[\"']?\s{0,3}(?:[:=]|=>|\b(?i:is)\b)\s{0,3}[\"']?"
+_UNQUOTED: Final = r"[^\s\"',;<>]"
+_PEM_NAME: Final = "[A-Z0-9 ]{0,40}"
+
+
+def passwords() -> Recognizer:
+    """What a keyword introduces as a password, and the password of a URL."""
+    words = r"(?:\b|_)(?i:password|passwd|passphrase|passcode|pwd)"
+    return Recognizer(
+        name="own.password",
+        category=Category.PASSWORD,
+        patterns=(
+            Pattern(rf"{words}{_KEYWORD}({_UNQUOTED}{{4,}})", 0.6, group=1),
+            Pattern(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]+:([^\s/@]+)@", 0.8, group=1),
+        ),
+    )
+
+
+def private_keys() -> Recognizer:
+    """PEM and OpenPGP private keys, to their end mark or else as far as the key can reach."""
+    end = rf"(?:-----END {_PEM_NAME}KEY(?: BLOCK)?-----)?"
+    return Recognizer(
+        name="own.private_key",
+        category=Category.PRIVATE_KEY,
+        patterns=(
+            Pattern(
+                rf"-----BEGIN {_PEM_NAME}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*{end}", 1.0
+            ),
+        ),
+    )
+
+
+_KEY_FORMATS: Final = (
+    r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b",  # AWS access key ids
+    r"\bgh[opusr]_[A-Za-z0-9]{36,255}",  # GitHub tokens
+    r"\bgithub_pat_[A-Za-z0-9_]{40,255}",
+    r"\bglpat-[A-Za-z0-9_-]{20,}",  # GitLab
+    r"\bxox[abeprs]-[A-Za-z0-9-]{10,}",  # Slack
+    r"\b(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{10,}",  # Stripe
+    r"\bsk-(?:[a-z]{2,8}-){0,2}[A-Za-z0-9_-]{16,}",  # OpenAI, Anthropic and their like
+    r"\bAIza[A-Za-z0-9_-]{35}",  # Google API keys
+    r"\bya29\.[A-Za-z0-9_-]{20,}",  # Google OAuth tokens
+    r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",  # SendGrid
+    r"\b(?:AC|SK)[0-9a-f]{32}\b",  # Twilio
+    r"\bnpm_[A-Za-z0-9]{36}\b",
+    r"\bpypi-[A-Za-z0-9_-]{40,}",
+    r"\bhf_[A-Za-z0-9]{30,}",  # Hugging Face
+    r"\blg_(?:live|test)_[A-Za-z0-9]{10,}",  # our own
+    r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",  # JSON Web Tokens
+)
+_KEY_WORDS: Final = (
+    r"(?:\b|_)(?i:api[_ -]?key|apikey|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?(?:key|token)"
+    r"|auth[_ -]?token|client[_ -]?secret|refresh[_ -]?token|secret|token)"
+)
+
+
+def api_keys() -> Recognizer:
+    """Keys of known form, and long tokens after a keyword."""
+    value = r"([A-Za-z0-9][A-Za-z0-9_./+=~-]{15,})"
+    formats = tuple(Pattern(regex, 0.95) for regex in _KEY_FORMATS)
+    return Recognizer(
+        name="own.api_key",
+        category=Category.API_KEY,
+        patterns=(
+            *formats,
+            Pattern(rf"{_KEY_WORDS}{_KEYWORD}{value}", 0.6, group=1),
+            Pattern(rf"\b(?i:bearer|basic) {value}", 0.6, group=1),
+        ),
+        judge=_judge_key,
+    )
+
+
+def _judge_key(view: str, match: Span) -> tuple[Span, ...]:
+    if match.score > 0.9:  # noqa: PLR2004 - the score of a known form, above
+        return (match,)
+    text = view[match.start : match.end]
+    mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+    return (match,) if mixed else ()
+
+
+def own(mac_judge: Judge) -> tuple[Recognizer, ...]:
+    """Return the recognizers of this module."""
+    return (
+        emails(),
+        ip6_addresses(),
+        mac_addresses(mac_judge),
+        urls(),
+        passwords(),
+        private_keys(),
+        api_keys(),
+    )
