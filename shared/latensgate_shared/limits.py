@@ -46,6 +46,12 @@ CHUNK_MAX_BYTES: Final = 64 * KIB
 """Plaintext of one chunk. Chunked OHTTP demands at least 16,384; bounds what is held unopened."""
 SEALED_REQUEST_CHUNKS_MAX_COUNT: Final = 4_096
 """Non-final chunks of a request. A full one has 240; pieces of one byte cost seconds to open."""
+CHUNK_FRAMED_MAX_BYTES: Final = CHUNK_MAX_BYTES + 256
+"""One event of a streamed answer: chunk, tag (16), length (4), response nonce (32), rounded up."""
+SEALED_ANSWER_MAX_BYTES: Final = SEALED_REQUEST_MAX_BYTES
+"""Decoded response_ciphertext: the body limit holds both ways."""
+ERROR_MESSAGE_MAX_CHARS: Final = 4_096
+"""Messages and hints are ours, a sentence or two; a provider's text is cut to this."""
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
 REPLAY_MAX_IDS: Final = 1_000_000

@@ -10,51 +10,30 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import sha256, sha384
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from latensgate_shared import formats, hpke
+from latensgate_shared import formats
+from latensgate_shared.hpke import KDF_HKDF_SHA256
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import MANIFEST_LIFETIME_S, MANIFEST_MAX_BYTES, NONCE_BYTES
+from latensgate_shared.sealed import SUITE_X25519, SUITE_XWING, key_id
 from latensgate_shared.strict_json import JSONError, parse_json_object
 
 if TYPE_CHECKING:
+    from latensgate_shared.hpke import Suite
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 MANIFEST_VERSION: Final = 1
 USER_DATA_BYTES: Final = 112
-REPORT_DATA_BYTES: Final = 32
 RECEIPT_KEY_BYTES: Final = 32
 
-_PROTOCOL_VERSION: Final = b"\x01"
-_KEY_ID_BYTES: Final = 8
 _SLOT_PADDING: Final = bytes(32)
 _RECEIPT_KEY_ID: Final = "receipt-ed25519"
 _SUBJECT: Final = "latensgate"
 
 
-class SuiteFacts(NamedTuple):
-    """One row of the suite table of docs/spec/wire.md section 1.
-
-    Attributes:
-        name: In ACI's ``algo``.
-        kem_id: IANA number.
-        kdf_id: IANA number.
-        aead_id: IANA number.
-        public_key_bytes: Length.
-    """
-
-    name: str
-    kem_id: int
-    kdf_id: int
-    aead_id: int
-    public_key_bytes: int
-
-
-SUITES: Final = tuple(
-    SuiteFacts(name, kem.id, hpke.KDF_HKDF_SHA256, hpke.AES_256_GCM.id, kem.public_key_bytes)
-    for name, kem in (("xwing", hpke.XWING), ("x25519", hpke.X25519))
-)
-"""Every suite of version 1, best first: the order that a manifest must keep."""
+SUITES: Final = {SUITE_XWING: "xwing", SUITE_X25519: "x25519"}
+"""Every suite of version 1 and its name in ACI, best first: the order that a manifest keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +45,21 @@ class HPKEKey:
         public_key: Raw; its length is checked.
     """
 
-    suite: SuiteFacts
+    suite: Suite
     public_key: bytes
 
     def __post_init__(self) -> None:
-        if len(self.public_key) != self.suite.public_key_bytes:
+        expected = self.suite.kem.public_key_bytes
+        if len(self.public_key) != expected:
             raise JSONError(
-                f"manifest: public_key of {self.suite.public_key_bytes} bytes expected for "
-                f"{self.suite.name}, found {len(self.public_key)}"
+                f"manifest: public_key of {expected} bytes expected for {SUITES[self.suite]}, "
+                f"found {len(self.public_key)}"
             )
 
     @property
     def key_id(self) -> str:
         """16 hex digits: what a request's header carries (docs/spec/wire.md section 4)."""
-        suite = self.suite
-        ids = (suite.kem_id, suite.kdf_id, suite.aead_id)
-        numbers = b"".join(number.to_bytes(2, "big") for number in ids)
-        return sha256(_PROTOCOL_VERSION + numbers + self.public_key).digest()[:_KEY_ID_BYTES].hex()
+        return key_id(self.suite, self.public_key).hex()
 
 
 _VERSION_FORM: Final = re.compile(r"[0-9A-Za-z.+-]{1,64}")
@@ -194,13 +171,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def _key_object(key: HPKEKey) -> JSONObject:
+    kem_id, kdf_id, aead_id = _suite_ids(key.suite)
     return {
-        "aead_id": key.suite.aead_id,
-        "kdf_id": key.suite.kdf_id,
-        "kem_id": key.suite.kem_id,
+        "aead_id": aead_id,
+        "kdf_id": kdf_id,
+        "kem_id": kem_id,
         "key_id": key.key_id,
         "public_key": formats.to_base64(key.public_key),
     }
+
+
+def _suite_ids(suite: Suite) -> tuple[int, int, int]:
+    return suite.kem.id, KDF_HKDF_SHA256, suite.aead.id
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -234,19 +216,25 @@ def _parse_keys(value: JSONValue) -> tuple[HPKEKey, ...]:
 
 def _parse_key(value: JSONValue) -> HPKEKey:
     members = formats.members(value, "manifest.hpke_keys", _KEY_MEMBERS)
-    ids = tuple(formats.integer(members[f"{kind}_id"], kind) for kind in ("kem", "kdf", "aead"))
-    for suite in SUITES:
-        if ids == (suite.kem_id, suite.kdf_id, suite.aead_id):
-            break
-    else:
-        raise JSONError("manifest.hpke_keys: a suite of docs/spec/wire.md section 1 expected")
+    suite = _find_suite(members)
     public_key = formats.base64_bytes(
-        members["public_key"], "manifest.hpke_keys.public_key", suite.public_key_bytes
+        members["public_key"], "manifest.hpke_keys.public_key", suite.kem.public_key_bytes
     )
     key = HPKEKey(suite, public_key)
     if members["key_id"] != key.key_id:
         raise JSONError("manifest.hpke_keys.key_id: not the id of this key")
     return key
+
+
+def _find_suite(members: JSONObject) -> Suite:
+    ids = tuple(
+        formats.integer(members[name], f"manifest.hpke_keys.{name}")
+        for name in ("kem_id", "kdf_id", "aead_id")
+    )
+    for suite in SUITES:
+        if ids == _suite_ids(suite):
+            return suite
+    raise JSONError("manifest.hpke_keys: a suite of docs/spec/wire.md section 1 expected")
 
 
 def _parse_receipt_key(value: JSONValue) -> bytes:
@@ -273,7 +261,7 @@ def aci_keyset(manifest: Manifest) -> JSONObject:
         "e2ee_public_keys": [
             {
                 "key_id": key.key_id,
-                "algo": f"latensgate-1-{key.suite.name}",
+                "algo": f"latensgate-1-{SUITES[key.suite]}",
                 "public_key": key.public_key.hex(),
             }
             for key in manifest.hpke_keys

@@ -1,0 +1,39 @@
+"""The ``pad`` member of sealed JSON: zeros up to the Padmé length (docs/spec/wire.md section 8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from latensgate_shared.chunks import padme
+from latensgate_shared.strict_json import JSONError
+
+if TYPE_CHECKING:
+    from latensgate_shared.strict_json import JSONValue
+
+_PAD_OPEN: Final = b',"pad":"'
+_PAD_CLOSE: Final = b'"}'
+
+
+def append_pad(unfinished: bytes, *, pad: bool) -> bytes:
+    """Close a JSON object with its ``pad`` member.
+
+    Args:
+        unfinished: An object without its last brace, with at least one member.
+        pad: False leaves ``pad`` empty.
+
+    Returns:
+        The whole JSON text; its length is the Padmé value of its length with an empty ``pad``.
+    """
+    bare = len(unfinished) + len(_PAD_OPEN) + len(_PAD_CLOSE)
+    zeros = b"0" * (padme(bare) - bare) if pad else b""
+    return b"".join((unfinished, _PAD_OPEN, zeros, _PAD_CLOSE))
+
+
+def check_pad(value: JSONValue, what: str) -> None:
+    """Accept any number of zeros; anything else could carry a message.
+
+    Raises:
+        JSONError: Not text, or another character.
+    """
+    if type(value) is not str or value.strip("0"):
+        raise JSONError(f"{what}: nothing but 0 expected")
