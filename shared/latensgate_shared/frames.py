@@ -1,0 +1,368 @@
+"""Frames between parent and enclave: bytes in, typed events out, no socket.
+
+One frame is a u32 big-endian length and that many bytes of one CBOR array (docs/spec/frames.md).
+Calls are multiplexed over a connection by a call id which the parent chooses, always larger than
+the one before. What a call may do stands in ``frame_rules``; here events become bytes and back, and
+a broken rule becomes our fault (``LocalProtocolError``) or the peer's (``RemoteProtocolError``).
+
+Neither side is trusted by the other: no length is believed before it is compared with its limit,
+and an error crosses as the name of a code of the closed enumeration, never as text.
+
+Back pressure is the caller's: it stops reading the socket while the events of the last ``receive``
+wait; this class holds at most one incomplete frame.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from latensgate_shared import cbor, limits
+from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
+from latensgate_shared.frame_rules import (
+    CHUNK_DATA_MAX_BYTES,
+    TRANSITIONS,
+    Accepted,
+    CallTable,
+    Cancel,
+    Chunk,
+    End,
+    Error,
+    Event,
+    Head,
+    HeadMap,
+    IllegalError,
+    Kind,
+    Ping,
+    Pong,
+    Request,
+    Role,
+    State,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "CHUNK_DATA_MAX_BYTES",
+    "TRANSITIONS",
+    "Accepted",
+    "Cancel",
+    "Chunk",
+    "End",
+    "Error",
+    "Event",
+    "FrameConnection",
+    "FrameError",
+    "Head",
+    "HeadMap",
+    "Kind",
+    "LocalProtocolError",
+    "Ping",
+    "Pong",
+    "RemoteProtocolError",
+    "Request",
+    "Role",
+    "State",
+    "split_body",
+]
+
+_PREFIX_BYTES: Final = 4
+_CHUNK_HEAD: Final = b"\x83\x03"
+"""CBOR: array of 3, then Kind.CHUNK."""
+_LONG: Final = 24
+"""RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
+_SHORTEST: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
+_FAST_MIN_BYTES: Final = 2 + 9 + 9
+"""Room for the two longest heads, so that the fast reader needs no bounds of its own."""
+
+
+class FrameError(LatensgateError):
+    """Base of the two faults: ours and the peer's."""
+
+
+class LocalProtocolError(FrameError):
+    """This side's own code asked for something illegal; nothing was sent, the connection lives."""
+
+
+class RemoteProtocolError(FrameError, MalformedError):
+    """The peer sent something illegal. Fatal: close the connection, all its calls are lost."""
+
+    code = ErrorCode.ERR_MALFORMED
+
+
+class FrameConnection:
+    """One connection, seen from one role.
+
+    ``send`` turns an event into bytes for the socket, ``receive`` turns bytes from the socket into
+    events; both apply the same rules. After a ``RemoteProtocolError`` neither works any more.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._calls = CallTable()
+        self._buffer = bytearray()
+        self._needed_bytes = _PREFIX_BYTES
+        self._pings: dict[Role, int] = {}  # unanswered, by who asked
+        self._broken = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of an incomplete frame, at most ``FRAME_MAX_BYTES`` + 3."""
+        return len(self._buffer)
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that have not ended in this side's view."""
+        return len(self._calls.open)
+
+    @property
+    def next_call_id(self) -> int:
+        """The id for the next Request of the parent."""
+        return self._calls.last_id + 1
+
+    @property
+    def can_request(self) -> bool:
+        """Whether one more call may be opened here."""
+        return not self._broken and self.open_calls < limits.CALLS_MAX_OPEN
+
+    def state_of(self, call_id: int) -> State:
+        """The state of a call in this side's view; ``CLOSED`` also for one never opened."""
+        call = self._calls.open.get(call_id)
+        return State.CLOSED if call is None else call.state
+
+    def send(self, event: Event) -> bytes:
+        """Return the frame for ``event``.
+
+        Raises:
+            LocalProtocolError: The event is not legal now, or is too large for a frame.
+        """
+        if self._broken:
+            raise LocalProtocolError("frames: send on a connection that has failed")
+        try:
+            if isinstance(event, Chunk):
+                self._apply(self._role, event)  # what it admits can be written
+                return _prefixed(_encode_chunk(event))
+            frame = _prefixed(cbor.encode(_array(event)))
+            self._apply(self._role, event)
+        except (IllegalError, MalformedError) as error:
+            raise LocalProtocolError(f"frames: {error.detail}", code=error.code) from None
+        return frame
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take what the socket gave, in any pieces; return the events that are complete.
+
+        Raises:
+            RemoteProtocolError: The peer broke a rule. Events of the same call are lost with it.
+            LocalProtocolError: The connection has failed before.
+        """
+        if self._broken:
+            raise LocalProtocolError("frames: receive on a connection that has failed")
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed_bytes:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        try:
+            return self._read(data)
+        except (IllegalError, MalformedError) as error:
+            self._broken = True
+            raise RemoteProtocolError(f"frames: {error.detail}", code=error.code) from None
+
+    def receive_eof(self) -> None:
+        """Note that the peer has closed; nothing can be sent or received after it.
+
+        Raises:
+            RemoteProtocolError: It closed within a frame or before its calls had ended.
+        """
+        self._broken = True
+        if self._buffer or self.open_calls:
+            raise RemoteProtocolError(
+                f"frames: closed with {len(self._buffer)} bytes of a frame"
+                f" and {self.open_calls} open calls"
+            )
+
+    def _read(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        start, size = 0, len(data)
+        while True:
+            body = end = start + _PREFIX_BYTES
+            if body <= size:
+                end += _frame_length(data, start)
+            if body > size or end > size:
+                break
+            frame = data[body:end]
+            event = _decode_chunk(frame) or _decode(frame)
+            if self._deliver(event):
+                events.append(event)
+            start = end
+        self._needed_bytes = end - start
+        self._buffer += data[start:]
+        return events
+
+    def _deliver(self, event: Event) -> bool:
+        """Apply what the peer sent; return whether this side's code is to see it."""
+        if isinstance(event, Cancel) and self._calls.late_cancel(event.call_id):
+            return False
+        return self._apply(self._role.peer, event) is not State.REFUSED
+
+    def _apply(self, sender: Role, event: Event) -> State:
+        """Apply the rules; return the state that the call was in (UPLOADING for a new one)."""
+        if isinstance(event, Chunk):
+            return self._calls.count_chunk(sender, event.call_id, len(event.data))
+        if isinstance(event, Request):
+            self._calls.start(sender, event)
+        elif isinstance(event, Ping | Pong):
+            self._apply_ping(sender, event)
+        else:
+            if isinstance(event, End) and sender is Role.PARENT and event.head:
+                raise IllegalError("an end of a request with fields; it has none")
+            return self._calls.move(sender, event.call_id, event.kind)
+        return State.UPLOADING
+
+    def _apply_ping(self, sender: Role, event: Ping | Pong) -> None:
+        if not 0 <= event.token <= limits.CALL_ID_MAX:
+            raise IllegalError("a ping token that is negative or too large")
+        if isinstance(event, Ping):
+            if sender in self._pings:
+                raise IllegalError("a second ping before the first is answered")
+            self._pings[sender] = event.token
+        elif self._pings.pop(sender.peer, None) != event.token:
+            raise IllegalError("a pong that answers no ping")
+
+
+def split_body(call_id: int, body: bytes) -> Iterator[Chunk]:
+    """Cut a body in chunks of at most ``CHUNK_DATA_MAX_BYTES``; an empty body has none."""
+    for start in range(0, len(body), CHUNK_DATA_MAX_BYTES):
+        yield Chunk(call_id, body[start : start + CHUNK_DATA_MAX_BYTES])
+
+
+def _frame_length(data: bytes, start: int) -> int:
+    length = int.from_bytes(data[start : start + _PREFIX_BYTES], "big")
+    if not 1 <= length <= limits.FRAME_MAX_BYTES:
+        raise IllegalError(
+            f"a frame of {length} bytes, 1 to {limits.FRAME_MAX_BYTES} expected",
+            ErrorCode.ERR_TOO_LARGE if length else None,
+        )
+    return length
+
+
+def _prefixed(body: bytes) -> bytes:
+    if len(body) > limits.FRAME_MAX_BYTES:
+        raise IllegalError(
+            f"a frame of {len(body)} bytes, at most {limits.FRAME_MAX_BYTES} expected",
+            ErrorCode.ERR_TOO_LARGE,
+        )
+    return len(body).to_bytes(_PREFIX_BYTES, "big") + body
+
+
+def _encode_chunk(chunk: Chunk) -> bytes:
+    data = chunk.data
+    return (
+        _CHUNK_HEAD + _shortest_head(0x00, chunk.call_id) + _shortest_head(0x40, len(data)) + data
+    )
+
+
+def _shortest_head(major: int, value: int) -> bytes:
+    """Write a CBOR head as the general writer would, without its detours."""
+    if value < _LONG:
+        return bytes((major | value,))
+    if value < 1 << 8:
+        return bytes((major | 24, value))
+    if value < 1 << 16:
+        return bytes((major | 25, value >> 8, value & 0xFF))
+    if value < 1 << 32:
+        return bytes((major | 26,)) + value.to_bytes(4, "big")
+    return bytes((major | 27,)) + value.to_bytes(8, "big")
+
+
+def _array(event: Event) -> list[cbor.CBOREncodable]:
+    """Return the frame of an event that is not a chunk."""
+    match event:
+        case Request():
+            return [event.kind, event.call_id, event.operation, dict(event.head)]
+        case Head() | End():
+            return [event.kind, event.call_id, dict(event.head)]
+        case Error():
+            return [event.kind, event.call_id, event.code.name]
+        case Ping() | Pong():
+            return [event.kind, event.token]
+        case _:
+            return [event.kind, event.call_id]
+
+
+def _decode_chunk(frame: bytes) -> Chunk | None:
+    """Read a chunk frame without the general reader: one passes per token of a streamed answer.
+
+    Returns:
+        None for everything that is not a chunk in its one admitted form. The general reader then
+        says what it is, or what is wrong with it.
+    """
+    if not frame.startswith(_CHUNK_HEAD) or len(frame) < _FAST_MIN_BYTES:
+        return None
+    call_id, start = _argument(frame, 2, 0x00)
+    size, start = _argument(frame, start, 0x40)
+    if call_id < 0 or size != len(frame) - start:
+        return None
+    return Chunk(call_id, frame[start:])
+
+
+def _argument(frame: bytes, at: int, major: int) -> tuple[int, int]:
+    """Read a CBOR head of this major type; -1 if it is another or not the shortest."""
+    info = frame[at] - major
+    if 0 <= info < _LONG:
+        return info, at + 1
+    minimum = _SHORTEST.get(info)
+    if minimum is None:
+        return -1, at
+    after = at + 1 + (1 << info - _LONG)
+    value = int.from_bytes(frame[at + 1 : after], "big")
+    return (value if value >= minimum else -1), after
+
+
+def _decode(frame: bytes) -> Event:
+    array = cbor.decode(frame, max_bytes=limits.FRAME_MAX_BYTES)
+    if not isinstance(array, list) or any(isinstance(item, bool) for item in array):
+        raise IllegalError("a frame that is no array of the kinds that docs/spec/frames.md lists")
+    match array:
+        case [Kind.CHUNK, int(call_id), bytes(data)]:
+            return Chunk(call_id, data)
+        case [Kind.REQUEST, int(call_id), str(operation), dict(head)]:
+            return Request(call_id, operation, _head(head))
+        case [Kind.HEAD, int(call_id), dict(head)]:
+            return Head(call_id, _head(head))
+        case [Kind.END, int(call_id), dict(head)]:
+            return End(call_id, _head(head))
+        case [Kind.ERROR, int(call_id), str(name)]:
+            return Error(call_id, _error_code(name))
+        case _:
+            return _decode_bare(array)
+
+
+def _decode_bare(array: list[cbor.CBORValue]) -> Event:
+    """Read the frames that hold a kind and a number, nothing else."""
+    match array:
+        case [Kind.ACCEPTED, int(call_id)]:
+            return Accepted(call_id)
+        case [Kind.CANCEL, int(call_id)]:
+            return Cancel(call_id)
+        case [Kind.PING, int(token)]:
+            return Ping(token)
+        case [Kind.PONG, int(token)]:
+            return Pong(token)
+        case _:
+            raise IllegalError(f"a frame of {len(array)} elements of no kind that is spoken here")
+
+
+def _head(members: dict[int | str, cbor.CBORValue]) -> dict[str, cbor.CBORValue]:
+    head = {name: value for name, value in members.items() if isinstance(name, str)}
+    if len(head) != len(members):
+        raise IllegalError("a head with a name that is no text")
+    return head
+
+
+def _error_code(name: str) -> ErrorCode:
+    code = ErrorCode.__members__.get(name)
+    if code is None:
+        raise IllegalError("an error code outside the closed enumeration")
+    return code
