@@ -74,22 +74,14 @@ CALL_ID_MAX: Final = 2**53 - 1
 """Call ids and ping tokens: never reused, and still exact where a log is read as JSON."""
 
 # --- what the messages of docs/spec/frames.md may hold (frames end at FRAME_MAX_BYTES anyway) ---
-CALL_MANIFEST_MAX_BYTES: Final = 16 * KIB
-"""Manifest bytes: two suites give about 3 KiB; two documents and it still fit one frame."""
 RECEIPT_PUBLIC_MAX_BYTES: Final = 4 * KIB
 """JCS of a receipt's public part: about 900 bytes."""
 RECEIPT_PRIVATE_SEALED_MAX_BYTES: Final = 32 * KIB
 """Private part sealed to the audit key: with a final chunk of 64 KiB it still fits one frame."""
 ED25519_SIGNATURE_BYTES: Final = 64
 """RFC 8032."""
-AWS_CREDENTIAL_FIELD_MAX_CHARS: Final = 128
-"""Access key id (AWS documents 16 to 128) and secret access key (40)."""
-AWS_SESSION_TOKEN_MAX_CHARS: Final = 8 * KIB
-"""AWS names no size; seen below 2 KiB."""
 ARN_MAX_CHARS: Final = 2_048
 """AWS service models: the longest ARN that any of them admits."""
-KMS_CIPHERTEXT_MAX_BYTES: Final = 6_144
-"""KMS service model: CiphertextBlob of 1 to 6,144 bytes."""
 KMS_KEY_POLICY_MAX_BYTES: Final = 32 * KIB
 """KMS quotas: a key policy document has at most 32 KB."""
 

@@ -65,8 +65,9 @@ class Pair:
 
     def sides(self, sender: Role) -> tuple[FrameConnection, FrameConnection]:
         """Return the sender's side, then the receiver's."""
-        both = (self.parent, self.enclave)
-        return both if sender is PARENT else both[::-1]
+        if sender is PARENT:
+            return self.parent, self.enclave
+        return self.enclave, self.parent
 
 
 _ACCEPTED = (ENCLAVE, Accepted(1))
@@ -106,12 +107,12 @@ WIRE: dict[Kind, bytes] = {
 
 def test_a_whole_call() -> None:
     pair = Pair()
-    question = [
+    question: list[Event] = [
         Request(1, "inference", {"model": "m", "n": [1, None, True, b"x"]}),
         Chunk(1, b"sealed"),
         End(1),
     ]
-    answer = [Accepted(1), Head(1, {}), Chunk(1, b"one"), Chunk(1, b"two"), End(1, {"ok": 1})]
+    answer: list[Event] = [Accepted(1), Head(1, {}), Chunk(1, b"one"), End(1, {"ok": 1})]
     assert pair.up(*question) == question
     assert pair.down(*answer) == answer
     assert pair.parent.open_calls == pair.enclave.open_calls == 0
