@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared import cbor
-from latensgate_shared.errors import MalformedError
+from latensgate_shared.errors import MalformedError, TooLargeError
 
 if TYPE_CHECKING:
     from latensgate_shared.cbor import CBORValue
@@ -51,6 +51,8 @@ def parse_sign1(data: bytes, *, max_bytes: int) -> UntrustedSign1:
         TooLargeError: ``data`` is longer than ``max_bytes``.
         MalformedError: Not strict CBOR, or not this structure.
     """
+    if len(data) > max_bytes:
+        raise TooLargeError(f"COSE_Sign1: {len(data)} bytes, at most {max_bytes} expected")
     value = cbor.decode(data.removeprefix(_TAG_SIGN1), max_bytes=max_bytes)
     if not isinstance(value, list) or len(value) != _ELEMENTS:
         raise COSEError(f"COSE_Sign1: {_describe(value)}, an array of four expected")
