@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vectors import answers, binding, documents, merkle, receipts, requests, small
+from vectors import answers, binding, documents, merkle, receipts, records, requests, small
 from vectors.case import Case, write_folder
 
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "tests" / "vectors"
@@ -27,7 +27,9 @@ def folders() -> dict[str, list[Case]]:
         "merkle": merkle.cases(),
         "outer": small.outer(),
         "padding": small.padding(),
+        "plaintext": records.plaintexts(),
         "receipt": receipts.cases(),
+        "record": records.records(),
         "request": requests.cases(),
     }
 

@@ -17,6 +17,7 @@ from vectors import binding, pki
 from vectors.case import Case, Json, base64_text, fixed
 from vectors.pki import MODULE_ID, TIMESTAMP_MS, document, make_chain, pcrs
 from vectors.primitives import jcs
+from vectors.sealed import X25519_KEY
 
 SPEC = "docs/verification-checklist.md"
 AT = TIMESTAMP_MS // 1000
@@ -25,8 +26,10 @@ P384_ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
     16,
 )
-USER_DATA = binding.user_data(binding.manifest_members(), None)
-FRESH = {"nonce": binding.NONCE, "user_data": binding.user_data(binding.manifest_members(), binding.NONCE)}  # fmt: skip
+MEMBERS = binding.manifest_members(hpke_keys=[binding.hpke_entry(X25519_KEY)])
+MANIFEST = jcs(MEMBERS)
+USER_DATA = binding.user_data(MEMBERS, None)
+FRESH = {"nonce": binding.NONCE, "user_data": binding.user_data(MEMBERS, binding.NONCE)}  # fmt: skip
 
 
 def _policy(**changes: Json) -> dict[str, Json]:
@@ -37,7 +40,7 @@ def _policy(**changes: Json) -> dict[str, Json]:
 def _input(data: bytes, **changes: Json) -> dict[str, Json]:
     given: dict[str, Json] = {
         "document_base64": base64_text(data),
-        "root_der_base64": base64_text(CHAIN[0].der),
+        "root_sha256": hashlib.sha256(CHAIN[0].der).hexdigest(),
         "at": AT,
         "policy": _policy(),
     }
@@ -78,7 +81,7 @@ def _accepted() -> list[Case]:
     protected, _, payload, signature = cbor2.loads(plain)
     order = P384_ORDER - int.from_bytes(signature[48:])
     twin = pki.sign1(payload, signature[:48] + order.to_bytes(48), protected)
-    manifest = base64_text(binding.MANIFEST)
+    manifest = base64_text(MANIFEST)
     return [
         _good("plain", "A document as the device writes it today (map of indefinite length).", plain),
         _good("definite-map", "As the device wrote it until mid-2025: the same facts, other signed bytes.", old),
@@ -98,14 +101,16 @@ def _shape() -> list[Case]:
         CHAIN, certificate=bytes(64), pcrs=pcrs(debug=True), cabundle=[bytes(64)]
     )
     qemu = pki.sign1(pki.encode_payload(zeros), bytes(64))
-    unprotected = cbor2.dumps([protected, {1: -35}, payload, signature])
+    with_kid = cbor2.dumps([protected, {4: b"key"}, payload, signature])
+    with_alg = cbor2.dumps([protected, {1: -35}, payload, signature])
     es256 = bytes.fromhex("a10126")
     return [
         _bad("qemu", "What QEMU's device emits: certificate and signature are 64 zero bytes, nothing is signed.", "unsigned-document", qemu),
         _bad("trailing-byte", "A byte after the document.", "malformed-document", plain + b"\x00"),
         _bad("cut", "The last byte is missing.", "malformed-document", plain[:-1]),
         _bad("empty", "No bytes.", "malformed-document", b""),
-        _bad("unprotected-alg", "The unprotected header is not empty.", "algorithm-refused", unprotected),
+        _bad("unprotected-kid", "The unprotected header is not empty.", "algorithm-refused", with_kid),
+        _bad("unprotected-alg", "alg stands in both headers, which RFC 9052 section 3 forbids.", "malformed-document", with_alg),
         _bad("alg-es256", "alg is not ES384.", "algorithm-refused", pki.sign1(payload, pki.sign("leaf", pki.sig_structure(es256, payload)), es256)),
         _bad("digest-sha256", "digest is not SHA384.", "malformed-document", document(CHAIN, digest="SHA256")),
         _bad("pcr-short", "PCR0 has 32 bytes.", "malformed-document", document(CHAIN, pcrs=pcrs() | {0: bytes(32)})),
@@ -171,8 +176,8 @@ def _judgement() -> list[Case]:
 
 
 def _binding() -> list[Case]:
-    manifest = base64_text(binding.MANIFEST)
-    other = base64_text(jcs(binding.manifest_members(software_version="0.1.1")))
+    manifest = base64_text(MANIFEST)
+    other = base64_text(jcs(MEMBERS | {"software_version": "0.1.1"}))
     bound = document(CHAIN, user_data=USER_DATA)
     moved = USER_DATA[:32] + b"\x01" + USER_DATA[33:]
     wrong_report = fixed("report data", 32) + USER_DATA[32:]
@@ -183,7 +188,7 @@ def _binding() -> list[Case]:
         _bad("padding-not-zero", "One of the 32 zero bytes is not zero.", "binding-mismatch", document(CHAIN, user_data=moved), manifest_base64=manifest),
         _bad("report-data-other", "The ACI report data is not that of the manifest.", "binding-mismatch", document(CHAIN, user_data=wrong_report), manifest_base64=manifest),
         _bad("user-data-without-nonce", "The document has a nonce, its report data was made without.", "binding-mismatch", document(CHAIN, user_data=USER_DATA, nonce=binding.NONCE), manifest_base64=manifest, nonce_hex=binding.NONCE.hex()),
-        _bad("manifest-not-canonical", "The manifest bytes are the signed ones, but not canonical.", "manifest-invalid", document(CHAIN, user_data=USER_DATA[:64] + hashlib.sha384(binding.MANIFEST + b"\n").digest()), manifest_base64=base64_text(binding.MANIFEST + b"\n")),
+        _bad("manifest-not-canonical", "The manifest bytes are the signed ones, but not canonical.", "manifest-invalid", document(CHAIN, user_data=USER_DATA[:64] + hashlib.sha384(MANIFEST + b"\n").digest()), manifest_base64=base64_text(MANIFEST + b"\n")),
     ]  # fmt: skip
 
 

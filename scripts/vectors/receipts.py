@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from vectors.binding import RECEIPT_KEY, RECEIPT_PUBLIC
-from vectors.case import Case, Json, fixed, sha384_text
+from vectors.binding import MANIFEST, RECEIPT_KEY, SHORT, manifest_members
+from vectors.case import Case, Json, base64_text, fixed, sha384_text
 from vectors.primitives import jcs
-from vectors.sealed import ATTESTATION_HASH, TENANT, XWING_KEY
+from vectors.sealed import ATTESTATION_HASH, TENANT, X25519_KEY
 
 SPEC = "receipts.md"
 KIND = "ERR_RECEIPT_INVALID"
@@ -45,7 +44,7 @@ def public_part(private: dict[str, Json], **changes: Json) -> dict[str, Json]:
         "version": 1,
         "receipt_id": "aud_8f9e1a0d56e9bb6a",
         "tenant_id": TENANT,
-        "key_id": XWING_KEY.key_id.hex(),
+        "key_id": X25519_KEY.key_id.hex(),
         "sequence": 0,
         "previous_receipt_hash": None,
         "issued_at": 1_780_316_940,
@@ -74,11 +73,8 @@ def receipt(
 def _input(body: Json, **changes: Json) -> dict[str, Json]:
     given: dict[str, Json] = {
         "receipt": body,
-        "receipt_public_key_hex": RECEIPT_PUBLIC.hex(),
         "attestation_hash": ATTESTATION_HASH,
-        "key_ids": [XWING_KEY.key_id.hex()],
-        "not_before": 1_780_315_200,
-        "not_after": 1_780_319_700,
+        "manifest_base64": base64_text(MANIFEST),
         "tenant_id": TENANT,
         "request_hash": REQUEST_HASH,
         "response_hash": RESPONSE_HASH,
@@ -145,6 +141,11 @@ def _fields() -> list[Case]:
     return cases
 
 
+def _manifest_with_key(raw: bytes) -> str:
+    key = {"receipt_key": {"algorithm": "ed25519", "public_key": raw.hex()}}
+    return base64_text(jcs(manifest_members(**SHORT | key)))
+
+
 def _signatures() -> list[Case]:
     private = private_part()
     public = public_part(private)
@@ -164,7 +165,7 @@ def _signatures() -> list[Case]:
         _bad("signature-without-label", "Signed without the label of receipts.", receipt(public, private, bare)),
         _bad("signature-of-other-key", "Signed by another enclave's key.", receipt(public, private, foreign)),
         _bad("signature-of-other-outcome", "The signature of the same receipt with another outcome.", receipt(public, private, bytes.fromhex(cast("str", later["signature"])))),
-        _bad("small-order-key", "Under a key of order 1, R = S = 0 form would verify anything.", receipt(public, private, small + bytes(32)), receipt_public_key_hex=small.hex()),
+        _bad("small-order-key", "Under a key of order 1, R = S = 0 form would verify anything.", receipt(public, private, small + bytes(32)), manifest_base64=_manifest_with_key(small)),
         _bad("small-order-r", "A signature whose R is of small order and S is zero, under the good key.", receipt(public, private, small + bytes(32))),
     ]  # fmt: skip
 
@@ -183,7 +184,7 @@ def _relations() -> list[Case]:
         _bad("other-request", "The receipt of another request.", body, request_hash=other),
         _bad("other-response", "The receipt of another response.", body, response_hash=other),
         _bad("other-attestation", "The receipt names another document.", body, attestation_hash=other),
-        _bad("key-not-in-manifest", "key_id is no key of that manifest.", body, key_ids=["00" * 8]),
+        _bad("key-not-in-manifest", "key_id is no key of that manifest.", receipt(public_part(private, key_id="00" * 8), private)),
         _bad("before-manifest", "Issued a minute before the manifest began.", early),
         _bad("after-manifest", "Issued a minute after the manifest ended.", late),
     ]  # fmt: skip
@@ -193,8 +194,3 @@ def cases() -> list[Case]:
     """Every case of the folder."""
     groups = (_accepted, _fields, _signatures, _relations)
     return [case for group in groups for case in group()]
-
-
-def digest_input(public: dict[str, Json]) -> str:
-    """Hash that the next receipt names."""
-    return "sha384:" + hashlib.sha384(signed_bytes(public)).hexdigest()

@@ -45,7 +45,7 @@ def _good(
         "plaintext_length": len(plaintext),
         "plaintext_sha256": hashlib.sha256(plaintext).hexdigest(),
         "request_hash": sha384_text(request),
-        "response_secret_hex": opening.response_secret.hex(),
+        "response_probe_hex": opening.response_probe.hex(),
     }
     given = _input(request, outer=OUTER if outer is None else outer)
     return Case(name, "open_request", why, SPEC, given, output)

@@ -79,6 +79,11 @@ class Opening:
         """wire.md section 6, without a data key."""
         return self.sender.export(b"latensgate/1 response", 32)
 
+    @property
+    def response_probe(self) -> bytes:
+        """Chunk 0 over nothing under a response nonce of zeros: shows the secret, gives none."""
+        return AnswerSeal(self.response_secret, self.enc, bytes(32)).chunk(b"")
+
 
 def begin(
     label: str,
