@@ -65,29 +65,33 @@ def _document_expectation(entry: dict[str, Any]) -> Expectation:
 
 
 def _nitro_attestation(path: Path) -> list[Case]:
-    listed = _read(path)
-    entries: list[dict[str, Any]] = listed.get("documents", listed)
+    return _documents(path, _read(path)["documents"])
+
+
+def _nitro_foreign(path: Path) -> list[Case]:
+    return _documents(path, _read(path))
+
+
+def _documents(path: Path, entries: list[dict[str, Any]]) -> list[Case]:
     folder = path.parent.name
     cases: list[Case] = []
     for entry in entries:
         at = _seconds(entry.get("verify_at", "any"))
-        given = _document_input(
-            path.parent.parent / entry["file"], at, entry.get("pcrs_nonzero", {}), None
-        )
+        pcrs = entry.get("pcrs_nonzero", {})
+        given = _document_input(path.parent.parent / entry["file"], at, pcrs, None)
         cases.append(_document_case(folder, entry, given))
         if entry["expected"] == "valid":
-            late: JSONObject = {**given, "at": at + 10 * 86_400}
-            cases.append(
-                Case(
-                    f"nitro/{folder}",
-                    f"nitro/{entry['file']} ten days later",
-                    "verify_document",
-                    late,
-                    Expectation(error="certificate-expired"),
-                    "leaves live three hours",
-                )
-            )
+            cases.append(_later(folder, entry, given, at))
     return cases
+
+
+def _later(folder: str, entry: dict[str, Any], given: JSONObject, at: int) -> Case:
+    """The same document when its leaf is long gone."""
+    expired = Expectation(error="certificate-expired")
+    name = f"nitro/{entry['file']} ten days later"
+    late: JSONObject = {**given, "at": at + 10 * 86_400}
+    why = "leaves live three hours"
+    return Case(f"nitro/{folder}", name, "verify_document", late, expired, why)
 
 
 def _document_case(folder: str, entry: dict[str, Any], given: JSONObject) -> Case:
@@ -350,7 +354,7 @@ def _cose(path: Path) -> list[Case]:
 
 LOADERS: Final[dict[str, Callable[[Path], list[Case]]]] = {
     "nitro/attestation/expected.json": _nitro_attestation,
-    "nitro/foreign/expected.json": _nitro_attestation,
+    "nitro/foreign/expected.json": _nitro_foreign,
     "nitro/mutations/expected.json": _nitro_mutations,
     "nitro/synthetic-pki/expected.json": _nitro_synthetic,
     "hpke/rfc9180.json": _hpke,
