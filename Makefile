@@ -70,7 +70,7 @@ bench: setup ## Benchmarks as ratios in one run; writes docs/benchmarks.md
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZ_SECONDS (600) each
-	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: lock
 lock: setup ## Rewrite requirements/*.lock from the .in files

@@ -12,19 +12,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from latensgate_shared import hpke
 from latensgate_shared.cose import parse_sign1, sig_structure
-from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.hpke_primitives import Concealed
+from latensgate_shared.hpke_primitives import Concealed, hkdf_expand, hkdf_extract
 from latensgate_shared.limits import ATTESTATION_DOCUMENT_MAX_BYTES, MANIFEST_LIFETIME_S
-from latensgate_shared.manifest import SUITES as SUITE_FACTS
 from latensgate_shared.manifest import (
+    SUITES,
     HPKEKey,
     Manifest,
-    SuiteFacts,
     build_user_data,
     encode_manifest,
 )
+from latensgate_shared.sealed import KeyStaleError, OpeningKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,16 +31,11 @@ if TYPE_CHECKING:
 
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.environment import NSM, Entropy
-    from latensgate_shared.hpke_kem import PrivateKey
+    from latensgate_shared.hpke import Suite
 
-_KEMS: Final = {kem.id: kem for kem in (hpke.XWING, hpke.X25519)}
 _FRESH_BYTES: Final = 32
-
-
-class KeyStaleError(LatensgateError):
-    """The key id is not held here, or no longer: the client attests again and seals anew."""
-
-    code = ErrorCode.ERR_KEY_STALE
+_PRIVATE_KEY_BYTES: Final = 32
+"""Of both KEMs: RFC 9180, 7.1; X-Wing draft, 5.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +83,14 @@ class Generation(Concealed):
 
     Attributes:
         publication: Its public side.
-        private_keys: Key id (8 bytes) → private key.
+        opening_keys: Key id (8 bytes) → private key.
     """
 
-    __slots__ = ("private_keys", "publication")
+    __slots__ = ("opening_keys", "publication")
 
-    def __init__(self, publication: Publication, private_keys: Mapping[bytes, PrivateKey]) -> None:
+    def __init__(self, publication: Publication, opening_keys: Mapping[bytes, OpeningKey]) -> None:
         self.publication = publication
-        self.private_keys = private_keys
+        self.opening_keys = opening_keys
 
 
 def attestation_hash(document: bytes) -> str:
@@ -111,7 +104,7 @@ def attestation_hash(document: bytes) -> str:
     return "sha384:" + hashlib.sha384(signed).hexdigest()
 
 
-def derive_private_key(suite: SuiteFacts, service_secret: bytes, fresh: bytes) -> PrivateKey:
+def derive_opening_key(suite: Suite, service_secret: bytes, fresh: bytes) -> OpeningKey:
     """Derive one HPKE private key from enclave entropy and the service secret.
 
     Args:
@@ -123,10 +116,9 @@ def derive_private_key(suite: SuiteFacts, service_secret: bytes, fresh: bytes) -
         The key; HKDF-SHA256 with the entropy as salt, so that either input alone, if it were
         known, would tell nothing.
     """
-    kem = _KEMS[suite.kem_id]
-    prk = hpke.hkdf_extract(fresh, service_secret)
-    label = b"latensgate/1 hpke private key\x00" + suite.name.encode()
-    return kem.load_private_key(hpke.hkdf_expand(prk, label, kem.private_key_bytes))
+    prk = hkdf_extract(fresh, service_secret)
+    label = b"latensgate/1 hpke private key\x00" + SUITES[suite].encode()
+    return OpeningKey(suite, hkdf_expand(prk, label, _PRIVATE_KEY_BYTES))
 
 
 class KeyRing(Concealed):
@@ -153,17 +145,18 @@ class KeyRing(Concealed):
         Raises:
             LatensgateError: The NSM or the clock failed; the old generation stays.
         """
-        private_keys = {
-            suite: derive_private_key(suite, service_secret, self._entropy(_FRESH_BYTES))
-            for suite in SUITE_FACTS
+        opening = {
+            suite: derive_opening_key(suite, service_secret, self._entropy(_FRESH_BYTES))
+            for suite in SUITES
         }
         keys = tuple(
-            HPKEKey(suite, private.public_key.raw) for suite, private in private_keys.items()
+            HPKEKey(suite, key.private_key.public_key.raw) for suite, key in opening.items()
         )
         publication = await self._publish(facts, keys)
-        by_id = {bytes.fromhex(key.key_id): private_keys[key.suite] for key in keys}
         self._forget_ended()
-        self._generations.append(Generation(publication, by_id))
+        self._generations.append(
+            Generation(publication, {key.key_id: key for key in opening.values()})
+        )
         return publication
 
     async def _publish(self, facts: ManifestFacts, keys: tuple[HPKEKey, ...]) -> Publication:
@@ -208,7 +201,7 @@ class KeyRing(Concealed):
         """
         self._forget_ended()
         for generation in self._generations:
-            if key_id in generation.private_keys:
+            if key_id in generation.opening_keys:
                 return generation
         raise KeyStaleError(f"key id {key_id.hex()} is not held by this enclave")
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from targets import TARGETS
+from fuzz_targets import TARGETS
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -24,24 +26,32 @@ PARALLEL = 2
 DOCUMENT = HERE.parent.parent / "docs" / "fuzzing.md"
 
 
+def python(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run this interpreter with the test helpers on its path."""
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    return subprocess.run(command, check=False, capture_output=True, env=environment)
+
+
 def run_target(name: str, seconds: int) -> bool:
     """Fuzz one target; return whether it survived.
 
-    libFuzzer works in a scratch folder seeded from the corpus; merging it back afterwards keeps
-    only inputs that reach something new, so the committed corpus stays small.
+    libFuzzer works in a scratch folder seeded from the corpus; afterwards only inputs that reach
+    something new go back, so the committed corpus stays small.
     """
     corpus = CORPUS / name
     corpus.mkdir(parents=True, exist_ok=True)
     FINDINGS.mkdir(exist_ok=True)
     with TemporaryDirectory() as scratch:
-        base = [sys.executable, str(HERE / "run_target.py"), name]
+        for number, seed in enumerate(TARGETS[name].seeds):
+            Path(scratch, f"seed-{number}").write_bytes(seed)
+        base = [str(HERE / "run_target.py"), name]
         flags = ["-max_len=4096", "-timeout=10", f"-artifact_prefix={FINDINGS}/{name}-"]
         fuzz = [*base, scratch, str(corpus), f"-max_total_time={seconds}", *flags]
-        survived = subprocess.run(fuzz, check=False, capture_output=True)
+        survived = python(*fuzz)
         log = FINDINGS / f"{name}.log"
         log.write_bytes(survived.stdout + survived.stderr)
-        merge = [*base, "-merge=1", str(corpus), scratch, *flags]
-        subprocess.run(merge, check=False, capture_output=True)
+        python(str(HERE / "replay.py"), name, scratch).check_returncode()
     print(f"{name}: {'survived' if survived.returncode == 0 else f'FAILED, see {log}'}")
     return survived.returncode == 0
 
@@ -56,26 +66,19 @@ def runs_of(name: str) -> str:
 
 
 def branches_reached(name: str) -> list[tuple[str, int, int]]:
-    """Replay the corpus under coverage: file, branches reached, branches there are."""
+    """Replay the corpus under coverage: module, branches reached, branches there are."""
     with TemporaryDirectory() as folder:
         data, report = Path(folder, "data"), Path(folder, "report.json")
-        measure = [sys.executable, "-m", "coverage"]
-        subprocess.run(
-            [*measure, "run", f"--data-file={data}", "--branch", "--rcfile=/dev/null",
-             "--source-pkgs=latensgate_shared,latensgate", str(HERE / "replay.py"), name],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        subprocess.run(
-            [*measure, "json", f"--data-file={data}", "--rcfile=/dev/null", "-q", "-o", str(report)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        shared = [f"--data-file={data}", "--rcfile=/dev/null"]
+        replay = ["--source=latensgate_shared", str(HERE / "replay.py"), name]
+        python("-m", "coverage", "run", "--branch", *shared, *replay).check_returncode()
+        python("-m", "coverage", "json", *shared, "-q", "-o", str(report)).check_returncode()
         files = json.loads(report.read_bytes())["files"]
-    rows = [
-        (Path(file).name, entry["summary"]["covered_branches"], entry["summary"]["num_branches"])
-        for file, entry in files.items()
-        if entry["summary"]["covered_branches"]
+    summaries = {Path(file).stem: entry["summary"] for file, entry in files.items()}
+    return [
+        (module, summaries[module]["covered_branches"], summaries[module]["num_branches"])
+        for module in TARGETS[name].modules
     ]
-    return sorted(rows, key=lambda row: -row[1])[:4]
 
 
 def write_document(names: list[str], seconds: int) -> None:
@@ -83,8 +86,8 @@ def write_document(names: list[str], seconds: int) -> None:
     lines = [
         "# Fuzzing",
         "",
-        "Written by `make fuzz`. Each target takes arbitrary bytes; anything but a typed error is a",
-        "finding. The corpus is replayed by `make test`.",
+        "Written by `make fuzz`. Each target takes arbitrary bytes; anything but a typed error",
+        "is a finding. The corpus is replayed by `make test`.",
         "",
         f"Last run: {seconds} s a target.",
         "",
@@ -92,7 +95,8 @@ def write_document(names: list[str], seconds: int) -> None:
         "|---|---|---|---|",
     ]
     for name in names:
-        reached = ", ".join(f"{file} {hit}/{there}" for file, hit, there in branches_reached(name))
+        rows = branches_reached(name)
+        reached = ", ".join(f"{module} {hit} of {there}" for module, hit, there in rows)
         size = len(list((CORPUS / name).iterdir()))
         lines.append(f"| {name} | {runs_of(name)} | {size} | {reached} |")
     DOCUMENT.write_text("\n".join(lines) + "\n")
@@ -105,9 +109,10 @@ def main() -> int:
     parser.add_argument("--target", choices=sorted(TARGETS), action="append")
     arguments = parser.parse_args()
     names: list[str] = arguments.target or sorted(TARGETS)
+    seconds: int = arguments.seconds
     with ThreadPoolExecutor(PARALLEL) as pool:
-        survived = list(pool.map(lambda name: run_target(name, arguments.seconds), names))
-    write_document(names, arguments.seconds)
+        survived = list(pool.map(run_target, names, repeat(seconds)))
+    write_document(names, seconds)
     return 0 if all(survived) else 1
 
 

@@ -6,10 +6,10 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["latensgate_shared", "latensgate", "targets"]):
-    from targets import TARGETS
+with atheris.instrument_imports(include=["latensgate_shared", "latensgate", "fuzz_targets"]):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no types
+    from fuzz_targets import TARGETS
 
 if __name__ == "__main__":
-    target = TARGETS[sys.argv.pop(1)]
+    target = TARGETS[sys.argv.pop(1)].run
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()
