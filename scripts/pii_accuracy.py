@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from latensgate_enclave.pii.engine import Tier1Engine
+from latensgate_enclave.pii.findings import without_explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from latensgate_enclave.pii.findings import Finding
+    from latensgate_enclave.pii.findings import Category, Finding
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 SETS: Final = (
@@ -102,8 +103,13 @@ def score_set(engine: Tier1Engine, texts: Iterable[Row]) -> dict[str, Score]:
     """Scan every text of a set and count by category."""
     scores: dict[str, Score] = defaultdict(Score)
     for row in texts:
-        _score_row(row, engine.scan(row["text"]), scores)
+        findings = without_explained(engine.scan(row["text"]), rank=_alike)
+        _score_row(row, findings, scores)
     return dict(scores)
+
+
+def _alike(_category: Category) -> int:
+    return 0
 
 
 def _score_row(row: Row, findings: tuple[Finding, ...], scores: dict[str, Score]) -> None:

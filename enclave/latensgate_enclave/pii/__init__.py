@@ -1,0 +1,45 @@
+"""Personal data: found by tier 1, handled by policy, refused where anything goes wrong."""
+
+from __future__ import annotations
+
+from latensgate_enclave.pii.apply import (
+    Budget,
+    ScannedText,
+    ScannedTexts,
+    TextPart,
+    Verdict,
+    apply,
+    scan_texts,
+)
+from latensgate_enclave.pii.engine import EngineSettings, Tier1Engine
+from latensgate_enclave.pii.errors import (
+    PIIEngineError,
+    PIIHardFailError,
+    PIITooLargeError,
+    PolicyError,
+)
+from latensgate_enclave.pii.findings import Category, Finding
+from latensgate_enclave.pii.policy import Action, Direction, Policy, Rule, parse_policy
+
+__all__ = [
+    "Action",
+    "Budget",
+    "Category",
+    "Direction",
+    "EngineSettings",
+    "Finding",
+    "PIIEngineError",
+    "PIIHardFailError",
+    "PIITooLargeError",
+    "Policy",
+    "PolicyError",
+    "Rule",
+    "ScannedText",
+    "ScannedTexts",
+    "TextPart",
+    "Tier1Engine",
+    "Verdict",
+    "apply",
+    "parse_policy",
+    "scan_texts",
+]

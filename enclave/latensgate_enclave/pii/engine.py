@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from latensgate_shared import jcs
-from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
 
 from latensgate_enclave.pii.borrowed import borrowed, judged_by
 from latensgate_enclave.pii.errors import PIIEngineError, PIITooLargeError
@@ -26,15 +22,22 @@ from latensgate_enclave.pii.numbers import cards, ibans
 from latensgate_enclave.pii.own import own
 from latensgate_enclave.pii.phones import DEFAULT_REGIONS, phones
 from latensgate_enclave.pii.presidio import load_recognizers
+from latensgate_shared import jcs
+from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+    from latensgate_shared.strict_json import JSONObject
 
 MIN_SCORE: Final = 0.35
 """Findings below are not reported. Presidio's customary threshold; a policy can ask for more."""
 CONTEXT_BOOST: Final = 0.35
 CONTEXT_MIN_SCORE: Final = 0.4
 """Both Presidio's: a context word adds 0.35 and lifts to at least 0.4."""
+_NEARLY_CERTAIN: Final = 0.99
+"""Context alone makes nothing certain."""
 _CONTEXT_CHARS: Final = 96
 _CONTEXT_WORDS: Final = 5
 """Presidio looks at five words before a finding."""
@@ -174,14 +177,17 @@ def _find(armed: _Armed, view: View, context: _Context) -> Iterable[Finding]:
             score = _with_context(span, recognizer, context)
             if score >= MIN_SCORE:
                 yield Finding(
-                    recognizer.category, *view.original(span.start, span.end), score, recognizer.name
+                    recognizer.category,
+                    *view.original(span.start, span.end),
+                    score,
+                    recognizer.name,
                 )
 
 
 def _with_context(span: Span, recognizer: Recognizer, context: _Context) -> float:
     if span.score >= CERTAIN or recognizer.context.isdisjoint(context.words_before(span.start)):
         return span.score
-    return min(CERTAIN, max(span.score + CONTEXT_BOOST, CONTEXT_MIN_SCORE))
+    return min(_NEARLY_CERTAIN, max(span.score + CONTEXT_BOOST, CONTEXT_MIN_SCORE))
 
 
 def _all_recognizers(settings: EngineSettings) -> tuple[Recognizer, ...]:
@@ -197,18 +203,19 @@ def _all_recognizers(settings: EngineSettings) -> tuple[Recognizer, ...]:
 
 def _digest(recognizers: list[Recognizer], settings: EngineSettings) -> str:
     """Name everything that decides what is found: ``sha384:`` and 96 hex digits."""
-    described = jcs.canonicalize(
-        {
-            "phone_regions": list(settings.phone_regions),
-            "recognizers": [
-                {
-                    "category": recognizer.category.value,
-                    "context": sorted(recognizer.context),
-                    "name": recognizer.name,
-                    "patterns": [[p.regex, p.score, p.group] for p in recognizer.patterns],
-                }
-                for recognizer in recognizers
-            ],
-        }
-    )
-    return f"sha384:{hashlib.sha384(described).hexdigest()}"
+    described: JSONObject = {
+        "phone_regions": [*settings.phone_regions],
+        "recognizers": [_described(recognizer) for recognizer in recognizers],
+    }
+    return f"sha384:{hashlib.sha384(jcs.canonicalize(described)).hexdigest()}"
+
+
+def _described(recognizer: Recognizer) -> JSONObject:
+    return {
+        "category": recognizer.category.value,
+        "context": [*sorted(recognizer.context)],
+        "name": recognizer.name,
+        "patterns": [
+            [pattern.regex, pattern.score, pattern.group] for pattern in recognizer.patterns
+        ],
+    }

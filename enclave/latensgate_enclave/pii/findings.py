@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class Category(Enum):
@@ -34,7 +37,7 @@ class Category(Enum):
 ALL_CATEGORIES: Final = frozenset(Category)
 
 CERTAIN: Final = 1.0
-"""Score of a finding whose check digits are right."""
+"""Score of a finding whose check digits are right, and of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +59,60 @@ class Finding:
     recognizer: str
 
 
-def merge(findings: list[Finding]) -> tuple[Finding, ...]:
+def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Join findings of one category that overlap; the order is by start, then end, then name.
 
-    The joined finding spans all of them and keeps the best score and its recognizer. One sweep
-    over the sorted list: n log n, however dense the text.
+    The joined one spans them all and keeps the best score and its recognizer. One sweep over the
+    sorted list: n log n, however dense the text.
     """
-    open_by_category: dict[Category, Finding] = {}
-    done: list[Finding] = []
+    joined: list[Finding] = []
+    last_of: dict[Category, int] = {}
     for finding in sorted(findings, key=_by_position):
-        last = open_by_category.get(finding.category)
-        if last is None or finding.start >= last.end:
-            if last is not None:
-                done.append(last)
-            open_by_category[finding.category] = finding
+        index = last_of.get(finding.category)
+        if index is not None and finding.start < joined[index].end:
+            joined[index] = _joined(joined[index], finding)
         else:
-            open_by_category[finding.category] = _joined(last, finding)
-    done.extend(open_by_category.values())
-    return tuple(sorted(done, key=_by_position))
+            last_of[finding.category] = len(joined)
+            joined.append(finding)
+    return tuple(sorted(joined, key=_by_position))
+
+
+def without_explained(
+    findings: Iterable[Finding], rank: Callable[[Category], int]
+) -> tuple[Finding, ...]:
+    """Drop what lies inside a certain finding that is treated at least as strictly.
+
+    The digits of a payment card can look like a telephone number; once the check digit says card,
+    the weaker reading only miscounts. But it must stay where it asks for a stricter action: a
+    check digit is right by chance one time in ten.
+
+    Args:
+        findings: As ``merge`` returns them.
+        rank: How strictly a category is treated; more is stricter.
+    """
+    kept: list[Finding] = []
+    reach: dict[int, int] = {}  # rank → end of the certain findings of at least that rank
+    for finding in sorted(findings, key=_certain_first):
+        strictness = rank(finding.category)
+        if finding.score < CERTAIN and any(
+            finding.end <= end for level, end in reach.items() if level >= strictness
+        ):
+            continue
+        if finding.score >= CERTAIN:
+            reach[strictness] = max(finding.end, reach.get(strictness, 0))
+        kept.append(finding)
+    return tuple(sorted(kept, key=_by_position))
 
 
 def _by_position(finding: Finding) -> tuple[int, int, str]:
     return finding.start, finding.end, finding.category.value
 
 
+def _certain_first(finding: Finding) -> tuple[int, bool]:
+    return finding.start, finding.score < CERTAIN
+
+
 def _joined(first: Finding, second: Finding) -> Finding:
     best = second if second.score > first.score else first
     end = max(first.end, second.end)
-    if best is first and end == first.end:
-        return first
     return Finding(first.category, first.start, end, best.score, best.recognizer)

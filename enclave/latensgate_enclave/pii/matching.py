@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import re2  # type: ignore[import-untyped] # publishes no types; the protocols below state them
-from latensgate_shared.limits import PII_REGEX_MAX_BYTES
 
 from latensgate_enclave.pii.errors import PIIEngineError
+from latensgate_shared.limits import PII_REGEX_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,6 +25,7 @@ class _Match(Protocol):
 
 class _Compiled(Protocol):
     def finditer(self, text: bytes) -> Iterator[_Match]: ...
+    def match(self, text: bytes) -> _Match | None: ...
 
 
 class _CompiledSet(Protocol):
@@ -33,6 +34,37 @@ class _CompiledSet(Protocol):
     def Match(self, text: bytes) -> list[int] | None: ...  # noqa: N802 - the library's name
 
 
+class _SetFactory(Protocol):
+    def SearchSet(self, options: _Options) -> _CompiledSet: ...  # noqa: N802 - the library's name
+
+
+class _Options(Protocol):
+    encoding: object
+    max_mem: int
+    never_capture: bool
+    dot_nl: bool
+    log_errors: bool
+
+
+class _OptionsFactory(Protocol):
+    Encoding: _Encodings
+
+    def __call__(self) -> _Options: ...
+
+
+class _Encodings(Protocol):
+    LATIN1: object
+
+
+class _Library(Protocol):
+    error: type[Exception]
+    Set: _SetFactory
+    Options: _OptionsFactory
+
+    def compile(self, pattern: bytes, options: _Options) -> _Compiled: ...
+
+
+_RE2: Final = cast("_Library", re2)
 _SENTINEL: Final = b""
 
 
@@ -53,11 +85,14 @@ class Regex:
         """
         options = _options(captures=group > 0)
         try:
-            compiled = re2.compile(pattern.encode("latin-1"), options)
-        except re2.error:
+            self._compiled = _RE2.compile(pattern.encode("latin-1"), options)
+        except _RE2.error:
             raise PIIEngineError(f"RE2 refuses a pattern of {len(pattern)} characters") from None
-        self._compiled = cast("_Compiled", compiled)
         self._group = group
+
+    def starts(self, data: bytes) -> bool:
+        """Whether the pattern matches at the start of the data."""
+        return self._compiled.match(data) is not None
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Return the spans of all matches, leftmost first, not overlapping."""
@@ -76,13 +111,13 @@ class Gate:
         Raises:
             PIIEngineError: RE2 does not take a pattern, or not all of them together.
         """
-        found = cast("_CompiledSet", re2.Set.SearchSet(_options(captures=False)))
+        found = _RE2.Set.SearchSet(_options(captures=False))
         try:
             found.Add(_SENTINEL)
             for pattern in patterns:
                 found.Add(pattern.encode("latin-1"))
             found.Compile()
-        except re2.error:
+        except _RE2.error:
             raise PIIEngineError("RE2 refuses the set of patterns") from None
         self._set = found
 
@@ -98,9 +133,9 @@ class Gate:
         return sorted(index - 1 for index in matched if index)
 
 
-def _options(*, captures: bool) -> object:
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
+def _options(*, captures: bool) -> _Options:
+    options = _RE2.Options()
+    options.encoding = _RE2.Options.Encoding.LATIN1
     options.max_mem = PII_REGEX_MAX_BYTES
     options.never_capture = not captures
     options.dot_nl = True

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from latensgate_enclave.pii.findings import CERTAIN, Category
-from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,8 @@ CARD_MAX_DIGITS: Final = 19
 """ISO/IEC 7812-1: at most 19; Maestro starts at 12."""
 _UNKNOWN_ISSUER: Final = 0.3
 _GROUP: Final = re.compile("[0-9]+")
-_CARD_CONTEXT: Final = frozenset(
-    "amex card cc credit debit diners discover jcb maestro mastercard payment visa".split()
+_CARD_CONTEXT: Final = words(
+    "amex card cc credit debit diners discover jcb maestro mastercard payment visa"
 )
 
 
@@ -67,9 +67,7 @@ class _Digits:
         sizes = [end - start for start, end in groups]
         offsets = [0, *accumulate(sizes)]
         self.starts = [(offset, group[0]) for offset, group in zip(offsets, groups, strict=False)]
-        self.ends = {
-            offset: group[1] for offset, group in zip(offsets[1:], groups, strict=True)
-        }
+        self.ends = {offset: group[1] for offset, group in zip(offsets[1:], groups, strict=True)}
         values = [int(digit) for digit in self.digits]
         self._sums = tuple(
             [
@@ -178,9 +176,7 @@ def ibans(presidio: PresidioRecognizer) -> Recognizer:
     return Recognizer(
         name="own.iban",
         category=Category.IBAN_CODE,
-        patterns=(
-            Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,}", _VALID_FORMAT),
-        ),
+        patterns=(Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,}", _VALID_FORMAT),),
         context=frozenset({"account", "bank", "iban", "transaction", "transfer"}),
         judge=_iban_judge(presidio),
     )
@@ -208,11 +204,9 @@ def _after_characters(view: str, start: int, limit: int, count: int) -> int | No
     """Return the end of the first ``count`` letters and digits, if a word ends there."""
     position = start
     for _ in range(count):
-        if view[position] in " -":
+        if position < limit and view[position] in " -":
             position += 1
-        position += 1
         if position >= limit:
-            break
-    else:
-        return None if _touches_word(view, start, position) else position
-    return None
+            return None
+        position += 1
+    return None if _touches_word(view, start, position) else position

@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import Category
-from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
     from latensgate_enclave.pii.recognizer import Judge
@@ -37,7 +37,8 @@ def emails() -> Recognizer:
     )
 
 
-_IP_CONTEXT: Final = frozenset({"ip", "ipv4", "ipv6", "address", "host", "server"})
+_IP_CONTEXT: Final = words("ip ipv4 ipv6 address host server")
+_RUN: Final = "[A-Za-z0-9_:.]*"
 _LAST_LABEL: Final = re.compile(r".*[G-Zg-z_][A-Za-z0-9_]*:(?=.)")
 """What stands before an address without a space, as ``src`` in ``src:fe80::1``."""
 
@@ -47,7 +48,9 @@ def ip6_addresses() -> Recognizer:
     return Recognizer(
         name="own.ip6",
         category=Category.IP_ADDRESS,
-        patterns=(Pattern(r"[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*(?:/[0-9]{1,3})?", 0.6),),
+        patterns=(
+            Pattern(r"[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*(?:/[0-9]{1,3})?", 0.6),
+        ),
         context=_IP_CONTEXT,
         judge=_judge_ip6,
     )
@@ -107,20 +110,26 @@ def urls() -> Recognizer:
     )
 
 
-_KEYWORD: Final = r"[\"']?\s{0,3}(?:[:=]|=>|\b(?i:is)\b)\s{0,3}[\"']?"
-_UNQUOTED: Final = r"[^\s\"',;<>]"
+_ASSIGN: Final = r"[\"']?\s{0,3}(?::=|=>|[:=])\s{0,3}"
+_QUOTED: Final = r"[\"'`]([^\s\"'`][^\n\"'`]{2,255})"
+_UNQUOTED: Final = r"([^\s\"'`,;<>]{4,})"
 _PEM_NAME: Final = "[A-Z0-9 ]{0,40}"
 
 
 def passwords() -> Recognizer:
     """What a keyword introduces as a password, and the password of a URL."""
-    words = r"(?:\b|_)(?i:password|passwd|passphrase|passcode|pwd)"
+    full = r"(?i:pass(?:word|wd|phrase|code)|pwd)"
+    word = rf"(?:(?:\b|_){full}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd))"
+    short = r"(?:(?:\b|_)(?i:pass)|[a-z]Pass)"  # also a verb, so only before a quoted value
     return Recognizer(
         name="own.password",
         category=Category.PASSWORD,
         patterns=(
-            Pattern(rf"{words}{_KEYWORD}({_UNQUOTED}{{4,}})", 0.6, group=1),
-            Pattern(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]+:([^\s/@]+)@", 0.8, group=1),
+            Pattern(rf"{word}{_ASSIGN}{_UNQUOTED}", 0.6, group=1),
+            Pattern(rf"(?:{word}|{short}){_ASSIGN}{_QUOTED}", 0.6, group=1),
+            Pattern(rf"\b{full}\s(?i:is)\s[\"'`]?([^\s\"'`]*[0-9][^\s\"'`]*)", 0.6, group=1),
+            Pattern(rf"\b(?i:identified\s+by)\s+{_QUOTED}", 0.6, group=1),
+            Pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]+:([^\s/@]+)@", 0.8, group=1),
         ),
     )
 
@@ -132,9 +141,7 @@ def private_keys() -> Recognizer:
         name="own.private_key",
         category=Category.PRIVATE_KEY,
         patterns=(
-            Pattern(
-                rf"-----BEGIN {_PEM_NAME}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*{end}", 1.0
-            ),
+            Pattern(rf"-----BEGIN {_PEM_NAME}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*{end}", 1.0),
         ),
     )
 
@@ -172,7 +179,7 @@ def api_keys() -> Recognizer:
         category=Category.API_KEY,
         patterns=(
             *formats,
-            Pattern(rf"{_KEY_WORDS}{_KEYWORD}{value}", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS}{_ASSIGN}[\"'`]?{value}", 0.6, group=1),
             Pattern(rf"\b(?i:bearer|basic) {value}", 0.6, group=1),
         ),
         judge=_judge_key,

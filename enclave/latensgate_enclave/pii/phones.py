@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from phonenumbers import PhoneMetadata
-from phonenumbers.data import _COUNTRY_CODE_TO_REGION_CODE
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
 from latensgate_enclave.pii.errors import PIIEngineError
 from latensgate_enclave.pii.findings import Category
 from latensgate_enclave.pii.matching import Gate
-from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
+from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,9 +35,9 @@ _KINDS: Final = (
     "uan",
     "voicemail",
 )
-_CONTEXT: Final = frozenset(
+_CONTEXT: Final = words(
     "call callback cell cellphone contact dial dialed fax home landline line mobile num number"
-    " office ph phone reach ring sms tel telephone text texted voicemail whatsapp work".split()
+    " office ph phone reach ring sms tel telephone text texted voicemail whatsapp work"
 )
 _EXTENSION: Final = r"(?:[ ,]{0,2}(?i:x|ext\.?|extension)[ .:]{0,2}[0-9]{1,6})?"
 _INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,2}}[0-9]){{6,14}}{_EXTENSION}"
@@ -46,7 +45,9 @@ _NORTH_AMERICAN: Final = (
     rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?|\b[2-9][0-9]{{2}}[ .-])"
     rf"[0-9]{{3}}[ .-][0-9]{{4}}{_EXTENSION}"
 )
-_GROUPED: Final = rf"(?:\([0-9]{{1,5}}\)|\b[0-9]{{2,6}})(?:[ ./-]{{1,2}}[0-9]{{2,8}}){{1,5}}{_EXTENSION}"
+_GROUPED: Final = (
+    rf"(?:\([0-9]{{1,5}}\)|\b[0-9]{{2,6}})(?:[ ./-]{{1,2}}[0-9]{{2,8}}){{1,5}}{_EXTENSION}"
+)
 _PLAIN: Final = rf"\b[0-9]{{7,14}}{_EXTENSION}"
 
 _INTERNATIONAL_SCORE: Final = 0.7
@@ -56,15 +57,18 @@ _PLAIN_SCORE: Final = 0.1
 _IN_PLAN_SCORE: Final = 0.4
 """Presidio's score for a number that the plan of one of its regions holds."""
 _MIN_DIGITS: Final = 7
+_PLAN_MIN_DIGITS: Final = 9
+"""Shorter ones are too often two numbers side by side: they need a context word."""
 _MAX_DIGITS: Final = 15
 """ITU-T E.164: at most 15."""
 _NANP_DIGITS: Final = 11
 _DIGIT: Final = re.compile("[0-9]")
 _NOT_DIGITS: Final = re.compile("[^0-9]")
+_GOES_ON: Final = re.compile(r"[A-Za-z0-9_\xff]|[./:-][0-9]")
+"""After a match: a longer word, or a longer number, as an IP address or a time."""
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
 _OTHER_SHAPES: Final = re.compile(
-    r"(?:\d{4}[./ -]\d{1,2}[./ -]\d{1,2}"  # dates
-    r"|\d{1,2}[./ -]\d{1,2}[./ -](?:\d{4}|\d\d)"
+    r"(?:(?:\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))(?: \d+)*"  # dates
     r"|\d{4}[/ -]\d{4}"  # from one year to another
     r"|\d{3}[ .-]\d\d[ .-]\d{4}"  # US social security numbers
     r"|\d{1,3}(?:\.\d{1,3}){3}"  # IPv4
@@ -116,9 +120,9 @@ def _region_patterns(region: str) -> Iterator[str]:
 def _judge(plans: Gate) -> Judge:
     def judge(view: str, match: Span) -> tuple[Span, ...]:
         text = view[match.start : match.end]
-        before = view[match.start - 1] if match.start else " "
-        after = view[match.end] if match.end < len(view) else " "
-        if _continues(before) or after.isalnum() or after == "_":
+        if match.start and _continues(view[match.start - 1]):
+            return ()
+        if _GOES_ON.match(view, match.end):
             return ()
         if text[0] == "+":
             return _international(match, text)
@@ -134,7 +138,7 @@ def _continues(before: str) -> bool:
 def _international(match: Span, text: str) -> tuple[Span, ...]:
     number = _without_extension(text)
     digits = _NOT_DIGITS.sub("", number)
-    if not any(int(digits[:size]) in _COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
+    if not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
         return ()
     end = match.end
     if digits[0] == "1" and len(digits) > _NANP_DIGITS:
@@ -151,7 +155,7 @@ def _national(match: Span, text: str, plans: Gate) -> tuple[Span, ...]:
     digits = _NOT_DIGITS.sub("", number)
     if not _MIN_DIGITS <= len(digits) <= _MAX_DIGITS or _OTHER_SHAPES.fullmatch(number):
         return ()
-    if plans.matching(digits.encode("ascii")):
+    if len(digits) >= _PLAN_MIN_DIGITS and plans.matching(digits.encode("ascii")):
         return (Span(match.start, match.end, _IN_PLAN_SCORE),)
     return (match,)
 

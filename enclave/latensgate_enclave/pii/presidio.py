@@ -22,9 +22,8 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import re2  # type: ignore[import-untyped] # publishes no types; used through one call here
-
 from latensgate_enclave.pii.errors import PIIEngineError
+from latensgate_enclave.pii.matching import Regex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,9 +158,9 @@ def _regex_stand_in() -> ModuleType:
     return module
 
 
-def _compile_nothing(_pattern: str, flags: int = 0) -> None:  # noqa: ARG001 - Presidio's call
+def _compile_nothing(_pattern: str, **_options: object) -> None:
     return None
 
 
-def _match(pattern: str, text: str, flags: int = 0, timeout: float = 0) -> bool:  # noqa: ARG001 - Presidio's call; RE2 needs no time-out
-    return re2.match(pattern, text) is not None
+def _match(pattern: str, text: str, **_options: object) -> bool:
+    return Regex(pattern).starts(text.encode("latin-1"))

@@ -62,3 +62,8 @@ class Recognizer:
     patterns: tuple[Pattern, ...]
     context: frozenset[str] = frozenset()
     judge: Judge = accept
+
+
+def words(listed: str) -> frozenset[str]:
+    """Return the words of a list that is written as one text."""
+    return frozenset(listed.split())
