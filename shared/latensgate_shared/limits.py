@@ -170,3 +170,19 @@ CALL_UPLOAD_TIMEOUT_MS: Final = 30_000
 """From a call's request frame to the end of its body; 15 MiB over vsock take well under a second."""
 ENCLAVE_HELD_BODIES_MAX_BYTES: Final = 256 * MIB
 """Request bodies held by all calls together: an enclave's memory is fixed."""
+AWS_CONTROL_DEADLINE_MS: Final = 10_000
+"""One call of KMS, STS or the Bedrock control plane. They take 20 to 90 ms."""
+
+# --- how often the enclave asks AWS again (DESIGN 3.3, 7) ---
+KMS_GATE_CHECK_S: Final = 300
+"""Key policy, grants and Decrypt are asked again; a denial stops service at once."""
+KMS_GATE_GRACE_S: Final = 900
+"""How long service goes on while KMS cannot be reached: three checks."""
+KMS_RECIPIENT_DOCUMENT_S: Final = 60
+"""A document for `Recipient` is renewed after this, well inside the leaf's three hours."""
+IDENTITY_CHECK_S: Final = 60
+"""STS account and invocation logging are asked again."""
+IDENTITY_MAX_AGE_S: Final = 120
+"""Older results refuse: one failed check is survived, two are not."""
+CLOCK_REFRESH_S: Final = 60
+"""Enclave time is taken anew from the NSM; drift within it stays below a millisecond."""
