@@ -43,6 +43,7 @@ from latensgate.verify.errors import (
     DebugModeRefused,
     DocumentTimeInvalid,
     InvalidSignature,
+    ManifestInvalid,
     NonceMismatch,
 )
 from latensgate.verify.manifest import verify_manifest_binding
@@ -58,7 +59,8 @@ from latensgate_shared import limits
 if TYPE_CHECKING:
     from latensgate.verify.anchors import TrustAnchor
     from latensgate.verify.document import UntrustedDocument
-    from latensgate.verify.policy import AppraisalPolicy
+    from latensgate.verify.policy import AppraisalPolicy, Release
+    from latensgate_shared.manifest import Manifest
 
 
 def verify_document(
@@ -136,6 +138,7 @@ def verify_attestation(  # noqa: PLR0913 -- verify_document's, and the manifest
         raise BindingMismatch("user_data: null, so the document commits to no manifest")
     # Steps 12 and 13: the keys come from the bytes whose hash was signed.
     binding = verify_manifest_binding(verified.user_data, verified.nonce, manifest_bytes)
+    _check_release(verified.match.release, binding.manifest)
     return VerifiedAttestation(document=verified, binding=binding, seal=VERIFIER_ONLY)
 
 
@@ -228,6 +231,14 @@ def _whole_second(time: datetime) -> datetime:
     if time.tzinfo is None:
         raise ConfigurationError("evaluation time: a datetime with time zone expected")
     return time.astimezone(UTC).replace(microsecond=0)
+
+
+def _check_release(release: Release | None, manifest: Manifest) -> None:
+    """Demand that list and manifest speak of one deployment: both describe the measured image."""
+    if release is not None and release.deployment_digest != manifest.deployment_digest:
+        raise ManifestInvalid(
+            f"manifest: deployment_digest is not that of release {release.version}"
+        )
 
 
 def _check_nonce_argument(nonce: bytes | None) -> None:

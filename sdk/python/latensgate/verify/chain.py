@@ -151,7 +151,7 @@ def _check_unknown(document: UntrustedDocument, at: datetime) -> CheckedChain:
     summaries = tuple(_summary(certificate) for certificate in chain)
     _check_windows(summaries, at)
     _check_order(chain)
-    path = _build_path(chain, at)
+    path = build_path(chain, at)
     # Step 6, first half: the profile of the path.
     return CheckedChain(path[-1], check_profile(path), summaries)
 
@@ -214,7 +214,7 @@ def _check_order(chain: Sequence[x509.Certificate]) -> None:
         raise InvalidChain("chain: two certificates have the same name")
 
 
-def _build_path(chain: Sequence[x509.Certificate], at: datetime) -> list[x509.Certificate]:
+def build_path(chain: Sequence[x509.Certificate], at: datetime) -> list[x509.Certificate]:
     """Return the path that the library builds, root first."""
     root, *intermediates, leaf = chain
     builder = verification.PolicyBuilder().store(verification.Store([root])).time(at)
