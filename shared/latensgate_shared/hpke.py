@@ -37,6 +37,7 @@ __all__ = [
     "AES_128_GCM",
     "AES_256_GCM",
     "CHACHA20_POLY1305",
+    "KDF_HKDF_SHA256",
     "KEM",
     "NONCE_BYTES",
     "TAG_BYTES",
