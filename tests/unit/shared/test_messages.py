@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from latensgate_shared.answer_records import (
+    AnswerValues,
+    encode_content_record,
+    encode_error_record,
+    encode_final_record,
+    parse_content_record,
+    parse_final_record,
+)
+from latensgate_shared.error_answers import (
+    ErrorAnswer,
+    SealedRefusal,
+    WireError,
+    encode_error_answer,
+    error_object,
+    parse_error_answer,
+    parse_error_object,
+)
+from latensgate_shared.errors import ErrorCode, MalformedError, TooLargeError
+from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
+from latensgate_shared.messages import (
+    InferenceAnswer,
+    InferenceRequest,
+    Outer,
+    check_hints,
+    encode_inference_answer,
+    encode_inference_request,
+    encode_stream_chunk,
+    parse_inference_answer,
+    parse_inference_request,
+    parse_stream_chunk,
+)
+from latensgate_shared.receipts import Receipt, parse_public_part, parse_receipt
+from latensgate_shared.sealed import AnswerInvalidError, padme
+from latensgate_shared.sealed_plaintext import (
+    KMSEnvelope,
+    RequestFields,
+    build_plaintext,
+    check_body_model,
+    parse_plaintext,
+)
+from latensgate_shared.strict_json import JSONError
+from protocol_examples import DIGEST, REQUEST_ID, TENANT, public_members, sign
+
+if TYPE_CHECKING:
+    from latensgate_shared.strict_json import JSONObject
+
+OUTER = Outer(attestation_hash=DIGEST, model="claude-3.5-sonnet", tenant_id=TENANT)
+RECEIPT_ID = "aud_8f9e1a0d56e9bb6a"
+VALUES = AnswerValues(RECEIPT_ID, DIGEST, 23, pii_detected=False, usage={"total_tokens": 3})
+ANSWER = InferenceAnswer(b"\x01\x02", RECEIPT_ID, DIGEST, 23, pii_detected=False)
+ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def dumps(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+# --- the visible part ---
+
+
+def test_outer_is_canonical_with_defaults_filled_in() -> None:
+    assert OUTER.canonical() == (
+        b'{"attestation_hash":"' + DIGEST.encode() + b'","model":"claude-3.5-sonnet",'
+        b'"operation":"chat.completions","stream":false,"tenant_id":"tnt_a3f9c42b"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attestation_hash": "sha256:00"},
+        {"model": ""},
+        {"model": "m" * 257},
+        {"tenant_id": "tnt_A3F9C42B"},
+        {"tenant_id": "tnt_a3f9c42b\n"},
+        {"operation": "chat.completion"},
+        {"operation": 1},
+        {"operation": []},
+        {"stream": 1},
+    ],
+)
+def test_outer_is_held_to_its_form(change: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"attestation_hash": DIGEST, "model": "m", "tenant_id": TENANT}
+    with pytest.raises(JSONError):
+        Outer(**good | change)
+
+
+def test_a_lone_surrogate_in_the_model_is_no_outer() -> None:
+    with pytest.raises(JSONError):
+        Outer(DIGEST, "\ud800", TENANT).canonical()
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [OUTER, Outer(DIGEST, "m" * 256, TENANT, operation="responses", stream=True)],
+)
+def test_request_round_trip(outer: Outer) -> None:
+    request = InferenceRequest(outer, b"\x00\x01\x02\x03")
+    assert parse_inference_request(encode_inference_request(request), DIGEST) == request
+
+
+def test_defaults_are_left_out_and_filled_in() -> None:
+    body = encode_inference_request(InferenceRequest(OUTER, b"abc"))
+    assert json.loads(body) == {
+        "prompt_ciphertext": "YWJj",
+        "model": "claude-3.5-sonnet",
+        "tenant_id": TENANT,
+    }
+    told = dumps(json.loads(body) | {"stream": False, "operation": "chat.completions"})
+    assert parse_inference_request(told, DIGEST).outer == OUTER
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt_ciphertext": None},
+        {"prompt_ciphertext": "YWJ"},
+        {"prompt_ciphertext": "YWJj\n"},
+        {"model": 1},
+        {"tenant_id": None},
+        {"stream": None},
+        {"stream": "true"},
+        {"operation": None},
+        {"messages": []},
+        {"attestation_hash": DIGEST},
+    ],
+)
+def test_request_body_is_held_to_its_form(change: dict[str, Any]) -> None:
+    body = json.loads(encode_inference_request(InferenceRequest(OUTER, b"abc")))
+    with pytest.raises(JSONError):
+        parse_inference_request(dumps(body | change), DIGEST)
+
+
+def test_a_plaintext_body_is_no_sealed_request() -> None:
+    with pytest.raises(JSONError, match="prompt_ciphertext"):
+        parse_inference_request(b'{"model":"m","messages":[]}', DIGEST)
+
+
+def test_the_attestation_header_is_held_to_its_form() -> None:
+    with pytest.raises(JSONError, match="attestation_hash"):
+        parse_inference_request(encode_inference_request(InferenceRequest(OUTER, b"abc")), "")
+
+
+def test_inference_answer_round_trip_and_hints() -> None:
+    assert parse_inference_answer(encode_inference_answer(ANSWER)) == ANSWER
+    assert check_hints(ANSWER, VALUES) is ANSWER
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"audit_receipt_id": "aud_" + "0" * 16},
+        {"attestation_hash": "sha384:" + "00" * 48},
+        {"latency_ms": 24},
+        {"pii_detected": True},
+    ],
+)
+def test_a_forged_hint_is_an_error(change: dict[str, Any]) -> None:
+    body = json.loads(encode_inference_answer(ANSWER)) | change
+    answer = parse_inference_answer(dumps(body))
+    with pytest.raises(AnswerInvalidError, match=next(iter(change))):
+        check_hints(answer, VALUES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"audit_receipt_id": "aud_x"},
+        {"attestation_hash": None},
+        {"latency_ms": -1},
+        {"pii_detected": 0},
+        {"response_ciphertext": "x"},
+        {"usage": {}},
+    ],
+)
+def test_inference_answer_is_held_to_its_form(change: dict[str, Any]) -> None:
+    body = json.loads(encode_inference_answer(ANSWER)) | change
+    with pytest.raises(JSONError):
+        parse_inference_answer(dumps(body))
+
+
+def test_stream_chunk_round_trip_and_bounds() -> None:
+    for framed in (b"", b"\x00", bytes(CHUNK_FRAMED_MAX_BYTES)):
+        assert parse_stream_chunk(encode_stream_chunk(framed)) == framed
+    with pytest.raises(JSONError):
+        parse_stream_chunk(encode_stream_chunk(bytes(CHUNK_FRAMED_MAX_BYTES + 3)))
+    with pytest.raises(TooLargeError):
+        parse_stream_chunk(encode_stream_chunk(bytes(2 * CHUNK_FRAMED_MAX_BYTES)))
+    for bad in (b'{"chunk":1}', b"[DONE]", b'{"chunk":"","x":1}'):
+        with pytest.raises(JSONError):
+            parse_stream_chunk(bad)
+
+
+# --- the sealed plaintext ---
+
+BODY = b'{ "model": "claude-3.5-sonnet", "seed": 12345678901234567890, "t":1.0, "e":"\\u00e4" }'
+FULL = RequestFields(
+    request_id=REQUEST_ID,
+    issued_at_ms=1_780_315_260_123,
+    policy={"email": {"request": {"action": "mask", "threshold": 0.5}}},
+    tenant_root=bytes(range(32)),
+    min_settings_version=0,
+    conversation_secret=bytes(range(32, 64)),
+)
+
+
+@pytest.mark.parametrize("fields", [FULL, RequestFields(REQUEST_ID, 0)])
+@pytest.mark.parametrize("pad", [True, False])
+def test_plaintext_round_trip_keeps_the_bytes_of_the_body(fields: RequestFields, pad: bool) -> None:  # noqa: FBT001 - parametrised
+    plaintext = parse_plaintext(build_plaintext(fields, BODY, pad=pad))
+    assert plaintext.body == BODY
+    assert plaintext.body_object == json.loads(BODY)
+    assert plaintext.fields == fields
+
+
+def test_plaintext_is_padded_to_the_padme_value() -> None:
+    bare = build_plaintext(FULL, BODY, pad=False)
+    padded = build_plaintext(FULL, BODY)
+    assert bare.endswith(b'"pad":""}')
+    assert len(padded) == padme(len(bare)) > len(bare)
+    assert padded.replace(b"0", b"") == bare.replace(b"0", b"")
+
+
+def test_a_body_under_a_data_key_stays_closed() -> None:
+    fields = RequestFields(REQUEST_ID, 1, kms_envelope=KMSEnvelope(ARN, b"wrapped"))
+    plaintext = parse_plaintext(build_plaintext(fields, b"\x00nonce and ciphertext"))
+    assert plaintext.body == b"\x00nonce and ciphertext"
+    assert plaintext.body_object is None
+    assert plaintext.fields.kms_envelope == KMSEnvelope(ARN, b"wrapped")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{},"policy":{}', b'{"a":1,"a":2}', b"{} {}"])
+def test_a_body_that_is_not_one_object_is_not_embedded(body: bytes) -> None:
+    with pytest.raises(JSONError):
+        build_plaintext(FULL, body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request_id": "01890a5d-ac96-474b-bcce-b302099a8057"},
+        {"request_id": None},
+        {"issued_at": -1},
+        {"issued_at": 1.0},
+        {"issued_at": True},
+        {"body": []},
+        {"body": "YWJj"},
+        {"policy": None},
+        {"policy": []},
+        {"tenant_root": "AB" * 32},
+        {"tenant_root": "ab" * 31},
+        {"tenant_root": None},
+        {"min_settings_version": -1},
+        {"min_settings_version": "1"},
+        {"conversation_secret": "ab" * 33},
+        {"kms_envelope": None},
+        {"kms_envelope": {"key_arn": ARN}},
+        {"kms_envelope": {"key_arn": "", "wrapped_data_key": "YWJj"}},
+        {"kms_envelope": {"key_arn": ARN, "wrapped_data_key": ""}},
+        {"kms_envelope": {"key_arn": ARN, "wrapped_data_key": "YWJj"}},  # with a plain body
+        {"kms_envelope": {"key_arn": ARN, "wrapped_data_key": "YWJj", "x": 1}},
+        {"pad": "00x"},
+        {"pad": 0},
+        {"pad": "0 "},
+        {"unknown": 1},
+    ],
+)
+def test_plaintext_is_held_to_its_form(change: dict[str, Any]) -> None:
+    whole = json.loads(build_plaintext(FULL, b'{"model":"m"}')) | change
+    with pytest.raises(JSONError):
+        parse_plaintext(dumps(whole))
+
+
+@pytest.mark.parametrize("name", ["request_id", "issued_at", "body", "pad"])
+def test_required_members_of_the_plaintext(name: str) -> None:
+    whole = json.loads(build_plaintext(FULL, BODY))
+    del whole[name]
+    with pytest.raises(JSONError, match=f"missing: {name}"):
+        parse_plaintext(dumps(whole))
+
+
+def test_settings_version_needs_the_root_that_signs_it() -> None:
+    with pytest.raises(JSONError, match="only with tenant_root"):
+        RequestFields(REQUEST_ID, 1, min_settings_version=1)
+    whole = json.loads(build_plaintext(FULL, BODY))
+    del whole["tenant_root"]
+    with pytest.raises(JSONError, match="only with tenant_root"):
+        parse_plaintext(dumps(whole))
+
+
+def test_lengths_of_secrets_are_held_when_built() -> None:
+    with pytest.raises(JSONError, match="32 bytes"):
+        RequestFields(REQUEST_ID, 1, conversation_secret=b"short")
+    with pytest.raises(JSONError, match="1 to 6144"):
+        KMSEnvelope(ARN, bytes(6_145))
+
+
+def test_nothing_secret_is_printed() -> None:
+    plaintext = parse_plaintext(build_plaintext(FULL, BODY))
+    record = parse_content_record(encode_content_record(b'{"a":"secret"}', pad=False))
+    for value in (plaintext, plaintext.fields, record):
+        assert "secret" not in repr(value).replace("conversation_secret", "")
+        assert "claude" not in repr(value)
+
+
+@pytest.mark.parametrize("body", [{"model": "other"}, {}, {"model": None}, {"model": ["m"]}])
+def test_the_model_inside_must_be_the_model_outside(body: JSONObject) -> None:
+    with pytest.raises(MalformedError) as caught:
+        check_body_model(body, OUTER)
+    assert caught.value.code is ErrorCode.ERR_OUTER_MISMATCH
+
+
+def test_the_same_model_passes() -> None:
+    body: JSONObject = {"model": "claude-3.5-sonnet"}
+    assert check_body_model(body, OUTER) is body
+
+
+# --- records of an answer ---
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_content_record_keeps_the_bytes_of_the_body(pad: bool) -> None:  # noqa: FBT001 - parametrised
+    body = b'{"choices": [1.0, 12345678901234567890]}'
+    data = encode_content_record(body, pad=pad)
+    record = parse_content_record(data)
+    assert (record.body, record.body_object, record.error) == (body, json.loads(body), None)
+    assert not pad or len(data) == padme(len(encode_content_record(body, pad=False)))
+
+
+def test_error_record_round_trip() -> None:
+    error = WireError(ErrorCode.ERR_PII_HARD_FAIL, "Found: IBAN", "messages")
+    record = parse_content_record(encode_error_record(error, pad=True))
+    assert record.error == error
+    assert record.body_object == error_object(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body": []},
+        {"code": "ERR_NOT_OURS"},
+        {"code": 1},
+        {"code": "ERR_REPLAY"},  # without an error body
+        {"pad": "1"},
+        {"more": None},
+        {"code": "ERR_REPLAY", "body": error_object(WireError(ErrorCode.ERR_HELD, "x"))},
+    ],
+)
+def test_content_record_is_held_to_its_form(change: dict[str, Any]) -> None:
+    whole = json.loads(encode_content_record(b"{}", pad=False)) | change
+    with pytest.raises(AnswerInvalidError):
+        parse_content_record(dumps(whole))
+
+
+@pytest.mark.parametrize("usage", [None, {"total_tokens": 3}])
+def test_final_record_round_trip(usage: JSONObject | None) -> None:
+    receipt = sign(parse_public_part(public_members()))
+    values = AnswerValues(RECEIPT_ID, DIGEST, 23, pii_detected=True, usage=usage)
+    data = encode_final_record(receipt, values)
+    record = parse_final_record(data)
+    assert record.values == values
+    assert parse_receipt(record.receipt) == receipt
+    assert len(data) == padme(len(data.rstrip(b'"}0')) + 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"receipt": None},
+        {"pad": None},
+        {"values": None},
+        {"values": {}},
+        {"values": {"audit_receipt_id": RECEIPT_ID}},
+        {"more": 1},
+    ],
+)
+def test_final_record_is_held_to_its_form(change: dict[str, Any]) -> None:
+    receipt = sign(parse_public_part(public_members()))
+    whole = json.loads(encode_final_record(receipt, VALUES)) | change
+    with pytest.raises(AnswerInvalidError):
+        parse_final_record(dumps(whole))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"audit_receipt_id": "x"},
+        {"attestation_hash": 1},
+        {"latency_ms": 1.5},
+        {"pii_detected": None},
+        {"usage": []},
+        {"x": 1},
+    ],
+)
+def test_values_are_held_to_their_form(change: dict[str, Any]) -> None:
+    receipt = sign(parse_public_part(public_members()))
+    whole = json.loads(encode_final_record(receipt, VALUES))
+    whole["values"] |= change
+    with pytest.raises(AnswerInvalidError):
+        parse_final_record(dumps(whole))
+
+
+def test_a_final_record_that_fits_no_chunk_is_not_made() -> None:
+    public = parse_public_part(public_members())
+    receipt = Receipt(public, {"upstream": {"x": "x" * 70_000}}, bytes(64))
+    with pytest.raises(TooLargeError, match="final record"):
+        encode_final_record(receipt, VALUES)
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_code_crosses_the_wire(code: ErrorCode) -> None:
+    answer = ErrorAnswer(WireError(code, code.hint, None), "correlation-1")
+    assert parse_error_answer(encode_error_answer(answer)) == answer
+
+
+def test_envelope_is_that_of_the_design() -> None:
+    answer = ErrorAnswer(WireError(ErrorCode.ERR_REPLAY, "Seen before", "request_id"), "c-1")
+    assert json.loads(encode_error_answer(answer)) == {
+        "error": {
+            "message": "Seen before",
+            "type": "invalid_request_error",
+            "param": "request_id",
+            "code": "ERR_REPLAY",
+        },
+        "code": "ERR_REPLAY",
+        "correlation_id": "c-1",
+        "hint": ErrorCode.ERR_REPLAY.hint,
+    }
+
+
+def test_refusal_after_opening_carries_the_sealed_answer() -> None:
+    refusal = SealedRefusal(b"sealed", RECEIPT_ID)
+    answer = ErrorAnswer(WireError(ErrorCode.ERR_PII_HARD_FAIL, "x"), "c", refusal)
+    assert parse_error_answer(encode_error_answer(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error": None},
+        {"error": {"message": "x", "type": "api_error", "param": None, "code": "ERR_REPLAY"}},
+        {"error": {"message": "x", "type": "api_error", "param": None, "code": "ERR_NONE"}},
+        {"code": "ERR_HELD"},
+        {"code": None},
+        {"correlation_id": ""},
+        {"correlation_id": None},
+        {"hint": None},
+        {"response_ciphertext": "YWJj"},
+        {"audit_receipt_id": RECEIPT_ID},
+        {"response_ciphertext": "YWJ", "audit_receipt_id": RECEIPT_ID},
+        {"response_ciphertext": "YWJj", "audit_receipt_id": "x"},
+        {"more": 1},
+    ],
+)
+def test_error_answer_is_held_to_its_form(change: dict[str, Any]) -> None:
+    answer = ErrorAnswer(WireError(ErrorCode.ERR_REPLAY, "x"), "c")
+    with pytest.raises(JSONError):
+        parse_error_answer(dumps(json.loads(encode_error_answer(answer)) | change))
+
+
+@pytest.mark.parametrize("change", [{"message": ""}, {"message": "x" * 4097}, {"param": ""}])
+def test_error_object_is_held_to_its_form(change: dict[str, Any]) -> None:
+    whole: dict[str, Any] = error_object(WireError(ErrorCode.ERR_REPLAY, "x"))
+    with pytest.raises(JSONError):
+        parse_error_object({"error": whole["error"] | change})

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from latensgate_shared.jcs import canonicalize
+from latensgate_shared.receipts import (
+    OUTCOMES,
+    PublicPart,
+    check_private_part,
+    coarse_time,
+    parse_public_part,
+    parse_receipt,
+    private_digest,
+    receipt_hash,
+    salted_hash,
+    signing_input,
+)
+from latensgate_shared.strict_json import JSONError
+from protocol_examples import DIGEST, RECEIPT_KEY, private_part, public_members, sign
+
+if TYPE_CHECKING:
+    from latensgate_shared.strict_json import JSONValue
+
+
+def test_public_part_round_trip() -> None:
+    public = parse_public_part(public_members())
+    assert public.to_json() == public_members()
+    assert public.canonical() == canonicalize(public_members())
+
+
+def test_signature_is_over_label_zero_and_canonical_public_part() -> None:
+    receipt = sign(parse_public_part(public_members()))
+    signed = b"latensgate/1 receipt" + b"\x00" + canonicalize(public_members())
+    assert signing_input(receipt.public.canonical()) == signed
+    RECEIPT_KEY.public_key().verify(receipt.signature, signed)
+    assert receipt_hash(receipt.public) == "sha384:" + hashlib.sha384(signed).hexdigest()
+
+
+@pytest.mark.parametrize("outcome", sorted(OUTCOMES))
+def test_every_outcome_of_the_specification(outcome: str) -> None:
+    assert parse_public_part(public_members() | {"outcome": outcome}).outcome == outcome
+
+
+BAD_PUBLIC: dict[str, list[JSONValue]] = {
+    "version": [0, 2, True, "1", None],
+    "receipt_id": ["aud_8f9e1a0d56e9bb6", "AUD_8f9e1a0d56e9bb6a", 1],
+    "tenant_id": ["tnt_", None],
+    "key_id": ["00" * 7, "AB" * 8, 1],
+    "sequence": [-1, "0", True, 1, 0.0, None],
+    "previous_receipt_hash": [DIGEST, ""],
+    "issued_at": [1_780_315_261, -60, True, 60.0],
+    "outcome": ["ok", "", None, []],
+    "request_hash": ["sha256:" + "0" * 64, None],
+    "response_hash": ["sha384:" + "AB" * 48],
+    "attestation_hash": [DIGEST + "\n"],
+    "private_digest": [1],
+    "note": [None],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD_PUBLIC.items() for value in values]
+)
+def test_every_member_is_held_to_its_form(name: str, value: JSONValue) -> None:
+    with pytest.raises(JSONError):
+        parse_public_part(public_members() | {name: value})
+
+
+@pytest.mark.parametrize("name", sorted(public_members()))
+def test_no_member_may_be_missing(name: str) -> None:
+    members = public_members()
+    del members[name]
+    with pytest.raises(JSONError, match=f"missing: {name}"):
+        parse_public_part(members)
+
+
+def test_a_later_receipt_names_the_one_before_it() -> None:
+    later = parse_public_part(public_members() | {"sequence": 9, "previous_receipt_hash": DIGEST})
+    assert (later.sequence, later.previous_receipt_hash) == (9, DIGEST)
+
+
+def test_an_instance_is_always_within_its_form() -> None:
+    members = {name: value for name, value in public_members().items() if name != "version"}
+    with pytest.raises(JSONError):
+        PublicPart(**members | {"outcome": "ok"})  # type: ignore[arg-type]  # on purpose
+
+
+def test_receipt_round_trip() -> None:
+    receipt = sign(parse_public_part(public_members()))
+    assert parse_receipt(receipt.to_json()) == receipt
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"note": 1},
+        {"private": None},
+        {"public": []},
+        {"signature": "00" * 63},
+        {"signature": "AB" * 64},
+        {"signature": None},
+    ],
+)
+def test_receipt_is_held_to_its_form(change: dict[str, JSONValue]) -> None:
+    with pytest.raises(JSONError):
+        parse_receipt(sign(parse_public_part(public_members())).to_json() | change)
+
+
+def test_private_part_may_grow_within_the_version() -> None:
+    grown = private_part() | {"new_member": [1]}
+    assert check_private_part(grown) == grown
+
+
+BAD_PRIVATE: dict[str, list[JSONValue]] = {
+    "request_id": ["x", None],
+    "opened": [{}, {"salt": "00", "hash": DIGEST}, {"salt": "00" * 32, "hash": "x"}, "x"],
+    "returned": [{"salt": "00" * 32, "hash": DIGEST, "x": 1}],
+    "model_asked": [None, ""],
+    "model_served": ["", 1],
+    "upstream": [[], "x"],
+    "fields_dropped": [None, [1], ["x"] * 257, [""]],
+    "pii": [None],
+    "usage": [None, []],
+    "timings_ms": [None],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD_PRIVATE.items() for value in values]
+)
+def test_private_part_is_held_to_its_form(name: str, value: JSONValue) -> None:
+    with pytest.raises(JSONError):
+        check_private_part(private_part() | {name: value})
+
+
+@pytest.mark.parametrize("name", sorted(private_part()))
+def test_members_of_version_1_stay(name: str) -> None:
+    members = private_part()
+    del members[name]
+    with pytest.raises(JSONError, match=f"missing: {name}"):
+        check_private_part(members)
+
+
+def test_private_part_with_everything_reached() -> None:
+    told = salted_hash(bytes(32), b"x")
+    full = private_part() | {
+        "forwarded": told,
+        "returned": told,
+        "model_served": "claude-x",
+        "upstream": {"host": "h"},
+    }
+    assert check_private_part(full) == full
+
+
+def test_digests_are_sha384_of_the_bytes_named() -> None:
+    salt = bytes(range(32))
+    expected = hashlib.sha384(salt + b"content").hexdigest()
+    assert salted_hash(salt, b"content") == {"salt": salt.hex(), "hash": "sha384:" + expected}
+    private = private_part()
+    expected = hashlib.sha384(canonicalize(private)).hexdigest()
+    assert private_digest(private) == "sha384:" + expected
+
+
+def test_a_short_salt_is_refused() -> None:
+    with pytest.raises(JSONError, match="32 bytes"):
+        salted_hash(bytes(16), b"content")
+
+
+def test_time_is_rounded_down() -> None:
+    assert [coarse_time(at) for at in (0, 59, 60, 119)] == [0, 0, 60, 60]
