@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import struct
 from binascii import crc32
+from typing import cast
 
 from botocore.eventstream import EventStreamBuffer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latensgate_enclave.aws.eventstream import EventMessage, EventStreamDecoder, EventStreamError
+from latensgate_enclave.aws.eventstream import (
+    EventMessage,
+    EventStreamDecoder,
+    EventStreamError,
+    HeaderValue,
+)
 
 TEXTS = st.text(max_size=10).map(lambda text: text.encode("utf-8", "replace"))
 VALUES = st.one_of(
@@ -39,7 +45,11 @@ def messages(draw: st.DrawFn) -> bytes:
 def by_botocore(data: bytes) -> list[EventMessage]:
     buffer = EventStreamBuffer()
     buffer.add_data(data)
-    return [EventMessage(message.headers, message.payload) for message in buffer]
+    found: list[EventMessage] = []
+    for message in buffer:
+        headers = cast("dict[str, HeaderValue]", message.headers)  # the stub says int
+        found.append(EventMessage(headers, message.payload))
+    return found
 
 
 @settings(max_examples=150)

@@ -113,7 +113,8 @@ def test_body_streams_before_the_end() -> None:
 
 def test_repeated_fields_are_joined_and_space_is_cut() -> None:
     data = (
-        b"HTTP/1.1 503\r\nA: \t1 \r\na:2  3\r\nB:\r\nConnection: Close\r\ncontent-length:0\r\n\r\n"
+        b"HTTP/1.1 503\r\nA: \t1 \r\na:2  3\r\nB:\r\nConnection: Close\r\n"
+        b"content-length:0\r\n\r\n"
     )
     head, end = read(data)
     assert head == ResponseHead(
@@ -201,7 +202,9 @@ def test_a_field_of_spaces_costs_linear_time() -> None:
 
 def test_join_wants_a_whole_answer() -> None:
     head = ResponseHead(200, {})
-    for events in ([], [head], [head, b"x"], [b"x", ResponseEnd(reusable=True)]):
+    end = ResponseEnd(reusable=True)
+    wrong: list[list[ResponseEvent]] = [[], [head], [head, b"x"], [b"x", end]]
+    for events in wrong:
         with pytest.raises(HTTPError):
             join_response(events)
     assert "x" not in repr(join_response([head, b"x", ResponseEnd(reusable=True)]))

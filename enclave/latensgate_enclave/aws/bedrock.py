@@ -1,0 +1,119 @@
+"""Bedrock over HTTP: requests, what its errors mean, and whether invocation logging is on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from latensgate_enclave.aws.errors import error_name
+from latensgate_enclave.aws.sigv4 import SigningScope
+from latensgate_enclave.http1 import HttpRequest
+from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
+from latensgate_shared.limits import AWS_ANSWER_MAX_BYTES
+from latensgate_shared.strict_json import parse_json_object
+
+if TYPE_CHECKING:
+    from latensgate_enclave.http1 import HttpResponse
+
+_OK: Final = 200
+_TOO_MANY: Final = 429
+
+
+class UpstreamError(LatensgateError):
+    """The model provider did not do what was asked. Its own words are never passed on."""
+
+    code = ErrorCode.ERR_UPSTREAM
+
+
+_CODES: Final = {
+    "ValidationException": ErrorCode.ERR_UPSTREAM_REFUSED,
+    "ConflictException": ErrorCode.ERR_UPSTREAM_REFUSED,
+    "ResourceNotFoundException": ErrorCode.ERR_MODEL_UNKNOWN,
+    "ThrottlingException": ErrorCode.ERR_UPSTREAM_THROTTLED,
+    "ServiceQuotaExceededException": ErrorCode.ERR_UPSTREAM_THROTTLED,
+    "ModelNotReadyException": ErrorCode.ERR_UPSTREAM_THROTTLED,
+    "ModelTimeoutException": ErrorCode.ERR_UPSTREAM_TIMEOUT,
+}
+"""Everything else (access, faults of the service or the model) is ``ERR_UPSTREAM``."""
+
+
+def upstream_error(name: str, *, status: int | None = None) -> UpstreamError:
+    """Return the error for an AWS error name and, outside a stream, its HTTP status."""
+    code = _CODES.get(name)
+    if code is None:
+        throttled = status == _TOO_MANY
+        code = ErrorCode.ERR_UPSTREAM_THROTTLED if throttled else ErrorCode.ERR_UPSTREAM
+    where = "in the stream" if status is None else f"with HTTP {status}"
+    return UpstreamError(f"Bedrock answered {where}: {name}", code=code)
+
+
+def verify_success(response: HttpResponse) -> HttpResponse:
+    """Return a response whose status is 200.
+
+    Raises:
+        UpstreamError: Any other status.
+    """
+    if response.status != _OK:
+        raise upstream_error(error_name(response), status=response.status)
+    return response
+
+
+def converse_request(region: str, model_id: str, body: bytes, *, stream: bool) -> HttpRequest:
+    """Return the unsigned Converse or ConverseStream request.
+
+    Args:
+        region: As in ``eu-central-1``.
+        model_id: Of AWS: a model, an inference profile or its ARN.
+        body: From ``converse.build_converse_body``.
+        stream: Which of the two operations.
+    """
+    operation = "converse-stream" if stream else "converse"
+    accept = "application/vnd.amazon.eventstream" if stream else "application/json"
+    return HttpRequest(
+        "POST",
+        f"bedrock-runtime.{region}.amazonaws.com",
+        f"/model/{quote(model_id, safe='')}/{operation}",
+        (("content-type", "application/json"), ("accept", accept)),
+        body,
+    )
+
+
+def bedrock_scope(region: str) -> SigningScope:
+    """Return the signing scope; runtime and control plane share one service name."""
+    return SigningScope(region, "bedrock")
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationLogging:
+    """Whether the account writes prompts and answers to its own logs in one Region."""
+
+    is_on: bool
+
+
+def logging_state_request(region: str) -> HttpRequest:
+    """Return the unsigned GetModelInvocationLoggingConfiguration request."""
+    return HttpRequest(
+        "GET",
+        f"bedrock.{region}.amazonaws.com",
+        "/logging/modelinvocations",
+        (("accept", "application/json"),),
+        b"",
+    )
+
+
+def parse_logging_state(response: HttpResponse) -> InvocationLogging:
+    """Read the answer to GetModelInvocationLoggingConfiguration.
+
+    Logging is off only if the answer names nothing at all: a configuration that we do not
+    understand, or an empty one, counts as on.
+
+    Raises:
+        UpstreamError: Not a 200, or not a JSON object.
+    """
+    body = verify_success(response).body
+    try:
+        members = parse_json_object(body, max_bytes=AWS_ANSWER_MAX_BYTES)
+    except MalformedError:
+        raise UpstreamError("Bedrock: the logging configuration is not a JSON object") from None
+    return InvocationLogging(is_on=any(value is not None for value in members.values()))
