@@ -186,3 +186,7 @@ IDENTITY_MAX_AGE_S: Final = 120
 """Older results refuse: one failed check is survived, two are not."""
 CLOCK_REFRESH_S: Final = 60
 """Enclave time is taken anew from the NSM; drift within it stays below a millisecond."""
+
+# --- receipts in the enclave ---
+RECEIPT_TENANTS_MAX_COUNT: Final = 100_000
+"""Tenants whose place in the chain one enclave remembers, about 400 bytes each."""
