@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latensgate.verify.errors import ReceiptInvalid
+from latensgate.verify.manifest import verify_manifest_binding
+from latensgate.verify.receipt import verify_public_part, verify_receipt
+from latensgate_shared.errors import LatensgateError
+from latensgate_shared.jcs import canonicalize
+from latensgate_shared.manifest import build_user_data, encode_manifest
+from latensgate_shared.receipts import OUTCOMES, parse_public_part, parse_receipt
+from latensgate_shared.strict_json import JSONObject, JSONValue, parse_json_object
+from protocol_examples import (
+    DIGEST,
+    TENANT,
+    Attestation,
+    manifest,
+    private_part,
+    public_members,
+    sign,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ATTESTATION = Attestation(DIGEST, manifest())
+RECEIPT = sign(parse_public_part(public_members())).to_json()
+ENCODED = canonicalize(RECEIPT)
+MANIFEST = encode_manifest(manifest())
+USER_DATA = build_user_data(MANIFEST, None)
+DIGESTS = st.binary(min_size=48, max_size=48).map(lambda data: "sha384:" + data.hex())
+VALUES: st.SearchStrategy[JSONValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+
+
+def verify(receipt: JSONValue) -> object:
+    return verify_receipt(receipt, attestation=ATTESTATION, tenant_id=TENANT)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 2**53 - 1), DIGESTS, DIGESTS, DIGESTS, st.sampled_from(sorted(OUTCOMES)))
+def test_every_receipt_within_its_form_verifies(
+    sequence: int, previous: str, request: str, response: str, outcome: str
+) -> None:
+    changes: JSONObject = {
+        "sequence": sequence,
+        "previous_receipt_hash": previous,
+        "request_hash": request,
+        "response_hash": response,
+        "outcome": outcome,
+    }
+    receipt = sign(parse_public_part(public_members() | changes))
+    assert parse_receipt(receipt.to_json()) == receipt
+    assert verify(parse_json_object(canonicalize(receipt.to_json()), max_bytes=1 << 16))
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(ENCODED) - 1), st.integers(0, 255))
+def test_one_changed_byte_is_refused(index: int, byte: int) -> None:
+    changed = ENCODED[:index] + bytes([byte]) + ENCODED[index + 1 :]
+    if changed == ENCODED:
+        assert verify(parse_json_object(changed, max_bytes=1 << 16))
+        return
+    with pytest.raises(LatensgateError):
+        verify(parse_json_object(changed, max_bytes=1 << 16))
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(MANIFEST) - 1), st.integers(0, 255))
+def test_one_changed_byte_of_a_manifest_is_refused(index: int, byte: int) -> None:
+    changed = MANIFEST[:index] + bytes([byte]) + MANIFEST[index + 1 :]
+    if changed == MANIFEST:
+        assert verify_manifest_binding(USER_DATA, None, changed)
+        return
+    with pytest.raises(LatensgateError):
+        verify_manifest_binding(USER_DATA, None, changed)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(["public", "private", "signature", None]), VALUES)
+def test_any_json_is_refused_with_a_typed_error(name: str | None, value: JSONValue) -> None:
+    receipt = value if name is None else RECEIPT | {name: value}
+    with pytest.raises(ReceiptInvalid):
+        verify(receipt)
+    with pytest.raises(ReceiptInvalid):
+        verify_public_part(value, RECEIPT["signature"], attestation=ATTESTATION)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(public_members()) + sorted(private_part())), VALUES)
+def test_any_json_in_any_member_is_read_or_refused(name: str, value: JSONValue) -> None:
+    checks: list[tuple[Callable[[JSONValue], object], JSONObject]] = [
+        (parse_public_part, public_members()),
+        (verify, RECEIPT | {"private": private_part() | {name: value}}),
+    ]
+    for check, members in checks:
+        with suppress(LatensgateError):
+            check(members | {name: value})
