@@ -1,0 +1,1 @@
+"""The ``latensgate`` command line. It holds no verifier of its own and no primitive."""
