@@ -190,3 +190,9 @@ CLOCK_REFRESH_S: Final = 60
 # --- receipts in the enclave ---
 RECEIPT_TENANTS_MAX_COUNT: Final = 100_000
 """Tenants whose place in the chain one enclave remembers, about 400 bytes each."""
+
+# --- the tenant's own KMS key ---
+TENANT_DATA_KEY_CACHE_S: Final = 300
+"""An opened data key is remembered so long: the time in which a changed key policy cuts us off."""
+TENANT_DATA_KEY_CACHE_MAX_COUNT: Final = 10_000
+"""Opened data keys remembered at once; the oldest goes first and is asked for again."""
