@@ -69,8 +69,8 @@ def check(signed: UntrustedSign1, key: Key) -> None:
         public.verify(signed.signature, signed_bytes)
         return
     curve = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}[key["crv"]]
-    numbers = (int.from_bytes(decoded(key[name]), "big") for name in ("x", "y"))
-    ecdsa = ec.EllipticCurvePublicNumbers(*numbers, curve).public_key()
+    x, y = (int.from_bytes(decoded(text), "big") for text in (key["x"], key["y"]))
+    ecdsa = ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
     half = len(signed.signature) // 2
     r, s = (int.from_bytes(p, "big") for p in (signed.signature[:half], signed.signature[half:]))
     ecdsa.verify(encode_dss_signature(r, s), signed_bytes, ec.ECDSA(algorithm(signed)))

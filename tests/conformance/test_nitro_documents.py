@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 import pytest
 from cryptography import x509
@@ -16,7 +16,7 @@ from OpenSSL import crypto
 
 from latensgate.verify.anchors import AWS_NITRO_ROOT_G1_SHA256, select_anchor
 from latensgate.verify.attestation import inspect_document, verify_document
-from latensgate.verify.chain import _build_path, check_chain
+from latensgate.verify.chain import build_path, check_chain
 from latensgate.verify.document import parse_untrusted_document
 from latensgate.verify.errors import VERDICTS, VerificationError
 from latensgate.verify.policy import AppraisalPolicy, Measurements
@@ -85,11 +85,11 @@ STRICTER_THAN_OPENSSL = {
 }
 
 
-class Entry(TypedDict, total=False):
+class Entry(TypedDict):
     file: str
     sha256: str
     expected: str
-    verify_at: str
+    verify_at: NotRequired[str]
     certs_valid: list[str] | None
     module_id: str
     timestamp_ms: int
@@ -335,6 +335,6 @@ def test_the_known_difference_is_closed_by_our_own_profile() -> None:
     document = parse_untrusted_document(case.document)
     ders = (*document.cabundle, document.certificate)
     chain = [x509.load_der_x509_certificate(der) for der in ders]
-    assert _build_path(chain, case.at) == chain
+    assert build_path(chain, case.at) == chain
     assert not openssl_accepts(document, root_of(case), case.at)
     assert not we_accept(document, case, case.at)
