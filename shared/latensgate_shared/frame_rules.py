@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HeadMap: TypeAlias = "Mapping[str, cbor.CBORValue]"
-"""Named fields of a request, of an answer, or of an answer's end; read by ``calls``."""
+"""Named fields of a request, of an answer, or of an answer's end; read by ``calls``.
+
+No ``repr`` shows them: a head may hold credentials."""
 
 _CHUNK_OVERHEAD_BYTES: Final = 16
 """Array head, kind, the longest call id (9) and the longest byte string head (5)."""
@@ -82,7 +84,7 @@ class Request:
     kind: ClassVar = Kind.REQUEST
     call_id: int
     operation: str
-    head: HeadMap
+    head: HeadMap = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Head:
 
     kind: ClassVar = Kind.HEAD
     call_id: int
-    head: HeadMap
+    head: HeadMap = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Chunk:
 
     kind: ClassVar = Kind.CHUNK
     call_id: int
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class End:
 
     kind: ClassVar = Kind.END
     call_id: int
-    head: HeadMap = field(default_factory=dict[str, cbor.CBORValue])
+    head: HeadMap = field(default_factory=dict[str, cbor.CBORValue], repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,10 @@ RECEIPT_PRIVATE_SEALED_MAX_BYTES: Final = 32 * KIB
 """Private part sealed to the audit key: with a final chunk of 64 KiB it still fits one frame."""
 ED25519_SIGNATURE_BYTES: Final = 64
 """RFC 8032."""
+TENANT_SETTINGS_MAX_BYTES: Final = 64 * KIB
+"""Signed tenant settings; travel in a request's head, so half a frame at most."""
+USAGE_TOTALS_MAX_BYTES: Final = 16 * MIB
+"""Totals of one hour: about 150 bytes for each tenant that this enclave served."""
 ARN_MAX_CHARS: Final = 2_048
 """AWS service models: the longest ARN that any of them admits."""
 KMS_KEY_POLICY_MAX_BYTES: Final = 32 * KIB
