@@ -26,7 +26,8 @@ UNAUTHENTIC = "ERR_ANSWER_INVALID"
 
 
 def _members(**changes: Json) -> dict[str, Json]:
-    return {"request_id": REQUEST_ID, "issued_at": 1_780_316_999_250, "pad": ""} | changes
+    members: dict[str, Json] = {"request_id": REQUEST_ID, "issued_at": 1_780_316_999_250, "pad": ""}
+    return members | changes
 
 
 def _text(members: dict[str, Json], body: str | None = BODY) -> bytes:

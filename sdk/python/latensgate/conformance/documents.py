@@ -1,9 +1,9 @@
-"""Operations on evidence: manifests, attestation documents, receipts."""
+"""Operations on evidence: manifests, attestation documents, receipts, key policies."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ from latensgate.verify.attestation import verify_attestation, verify_document
 from latensgate.verify.document import parse_untrusted_document
 from latensgate.verify.policy import AppraisalPolicy, Measurements
 from latensgate.verify.receipt import verify_receipt
+from latensgate_shared.kms_policy import KeyPolicyParameters, verify_key_policy
 from latensgate_shared.manifest import (
     aci_keyset,
     aci_keyset_digest,
@@ -124,11 +125,19 @@ def _verify_receipt(arguments: Arguments) -> JSONObject:
     }
 
 
+def _verify_key_policy(arguments: Arguments) -> JSONObject:
+    given = arguments.object("parameters")
+    names = [member.name for member in fields(KeyPolicyParameters)]
+    parameters = KeyPolicyParameters(**{name: given.text(name) for name in names})
+    return {"digest": verify_key_policy(arguments.text("policy"), parameters).digest}
+
+
 OPERATIONS: Final[dict[str, Callable[[Arguments], JSONObject]]] = {
     "aci_report_data": _aci_report_data,
     "parse_manifest": _parse_manifest,
     "user_data": _user_data,
     "verify_attestation": _verify_attestation,
     "verify_document": _verify_document,
+    "verify_key_policy": _verify_key_policy,
     "verify_receipt": _verify_receipt,
 }
