@@ -1,0 +1,111 @@
+"""Starts an enclave as a process beside a world: measures its files, gives it its device.
+
+The order is what makes the measurements worth something: measure, make the device with exactly
+these PCRs, then start the process from the same files. The process is given paths of sockets and
+nothing that says what it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latensgate_sim.world import SimulatedEnclave, World
+
+MODULE: Final = "latensgate_enclave"
+STOP_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveLaunch:
+    """What an enclave process is started with.
+
+    Attributes:
+        name: For the log.
+        files: What is measured: code, ``policy.toml``, ``trust.toml``, ``deployment.toml``.
+        arguments: Command line after the sockets; it must name the measured files only.
+        debug: Zero PCRs, as in ``--debug-mode``.
+        module: What Python runs; tests start a stand-in.
+    """
+
+    name: str
+    files: EnclaveFiles
+    arguments: Sequence[str] = ()
+    debug: bool = False
+    module: str = MODULE
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveProcess:
+    """A started enclave.
+
+    Attributes:
+        device: Its NSM.
+        listen: The UNIX socket it listens on for the parent.
+        process: The process.
+    """
+
+    name: str
+    device: SimulatedEnclave
+    listen: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> int:
+        """Ask it to drain, wait, and kill it if it does not; returns its exit status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def code_folders() -> list[Path]:
+    """Return the code of the image: shared, and the enclave where it is installed."""
+    folders: list[Path] = []
+    for name in ("latensgate_shared", MODULE):
+        spec = importlib.util.find_spec(name)
+        locations = spec.submodule_search_locations if spec is not None else None
+        folders += [Path(location) for location in locations or []][:1]
+    return folders
+
+
+def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
+    """Measure the files, make the device, start the process.
+
+    The command line is ``--nsm PATH --egress PATH --listen PATH`` and the launch's arguments. The
+    environment is empty but for what keeps Python from writing compiled files.
+
+    Raises:
+        OSError: A file to measure is missing, or the process does not start.
+    """
+    measurements = measure_enclave_files(launch.files)
+    device = world.add_enclave(launch.name, measurements, debug=launch.debug)
+    listen = world.folder / f"{launch.name}.sock"
+    command = [
+        sys.executable,
+        "-I",  # neither the environment nor the working folder choose what is imported
+        "-B",
+        "-m",
+        launch.module,
+        "--nsm",
+        str(device.socket),
+        "--egress",
+        str(world.tunnel.path),
+        "--listen",
+        str(listen),
+        *launch.arguments,
+    ]
+    process = subprocess.Popen(  # noqa: S603 -- own interpreter and arguments, no shell
+        command, env={}, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    return EnclaveProcess(launch.name, device, listen, process)
