@@ -19,7 +19,7 @@ from latensgate_shared.strict_json import (
 )
 
 LIMIT = 1 << 20
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
 def reads_back(value: float) -> bool:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,12 @@ from latensgate.verify.receipt import verify_public_part, verify_receipt
 from latensgate_shared.errors import LatensgateError
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.manifest import build_user_data, encode_manifest
-from latensgate_shared.receipts import OUTCOMES, parse_public_part, parse_receipt
+from latensgate_shared.receipts import (
+    OUTCOMES,
+    check_private_part,
+    parse_public_part,
+    parse_receipt,
+)
 from latensgate_shared.strict_json import JSONObject, JSONValue, parse_json_object
 from protocol_examples import (
     DIGEST,
@@ -24,9 +29,6 @@ from protocol_examples import (
     public_members,
     sign,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ATTESTATION = Attestation(DIGEST, manifest())
 RECEIPT = sign(parse_public_part(public_members())).to_json()
@@ -78,7 +80,7 @@ def test_one_changed_byte_is_refused(index: int, byte: int) -> None:
 def test_one_changed_byte_of_a_manifest_is_refused(index: int, byte: int) -> None:
     changed = MANIFEST[:index] + bytes([byte]) + MANIFEST[index + 1 :]
     if changed == MANIFEST:
-        assert verify_manifest_binding(USER_DATA, None, changed)
+        verify_manifest_binding(USER_DATA, None, changed)
         return
     with pytest.raises(LatensgateError):
         verify_manifest_binding(USER_DATA, None, changed)
@@ -97,10 +99,10 @@ def test_any_json_is_refused_with_a_typed_error(name: str | None, value: JSONVal
 @settings(max_examples=200)
 @given(st.sampled_from(sorted(public_members()) + sorted(private_part())), VALUES)
 def test_any_json_in_any_member_is_read_or_refused(name: str, value: JSONValue) -> None:
-    checks: list[tuple[Callable[[JSONValue], object], JSONObject]] = [
-        (parse_public_part, public_members()),
-        (verify, RECEIPT | {"private": private_part() | {name: value}}),
-    ]
-    for check, members in checks:
-        with suppress(LatensgateError):
-            check(members | {name: value})
+    private = private_part() | {name: value}
+    with suppress(LatensgateError):
+        parse_public_part(public_members() | {name: value})
+    with suppress(LatensgateError):
+        check_private_part(private)
+    with suppress(LatensgateError):
+        verify(json.loads(json.dumps(RECEIPT | {"private": private})))

@@ -69,12 +69,14 @@ def test_a_good_receipt_is_returned() -> None:
 
 
 def test_hashes_that_were_not_kept_are_not_compared() -> None:
-    assert check(signed(request_hash=OTHER), request_hash=None)
-    assert check(signed(response_hash=OTHER), response_hash=None)
+    check(signed(request_hash=OTHER), request_hash=None)
+    check(signed(response_hash=OTHER), response_hash=None)
 
 
 def changed_private() -> JSONObject:
-    return signed() | {"private": private_part() | {"model_served": "other"}}
+    receipt = signed()
+    receipt["private"] = private_part() | {"model_served": "other"}
+    return receipt
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,8 @@ def test_the_step_that_refuses(step: int, receipt: JSONValue, changes: dict[str,
 
 def test_the_minute_in_which_the_manifest_began_counts() -> None:
     assert NOT_BEFORE % 60 == 30
-    assert check(signed(issued_at=NOT_BEFORE - 30))
-    assert check(signed(issued_at=NOT_BEFORE + 4_500 - 30))
+    check(signed(issued_at=NOT_BEFORE - 30))
+    check(signed(issued_at=NOT_BEFORE + 4_500 - 30))
 
 
 def test_signature_of_another_key_or_without_the_label() -> None:
@@ -151,7 +153,7 @@ def test_every_change_of_one_byte_is_refused() -> None:
 
 
 def test_the_encoding_of_a_kept_receipt_does_not_matter() -> None:
-    assert check(json.loads(json.dumps(dict(reversed(signed().items())), indent=2)))
+    check(json.loads(json.dumps(dict(reversed(signed().items())), indent=2)))
 
 
 def test_public_part_alone() -> None:
@@ -234,4 +236,4 @@ def test_a_gap_a_fork_and_a_foreign_link_are_refused() -> None:
 
 def test_sign_receipt_signs_what_verify_checks() -> None:
     public = parse_public_part(public_members() | {"key_id": XWING_KEY.key_id})
-    assert check(sign_receipt(public, private_part(), RECEIPT_KEY.sign).to_json())
+    check(sign_receipt(public, private_part(), RECEIPT_KEY.sign).to_json())
