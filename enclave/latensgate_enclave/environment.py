@@ -6,12 +6,14 @@ whether it runs on Nitro hardware, in QEMU or in the simulator.
 
 from __future__ import annotations
 
-from asyncio import StreamReader, StreamWriter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from latensgate_enclave.events import EventLog
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+    from collections.abc import Mapping
+
+    from latensgate_enclave.events import EventLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,15 @@ class KeyRing(Concealed):
             raise KeyStaleError("no HPKE key exists: the KMS gate is not open")
         return self._generations[-1].publication
 
+    def opening_keys(self) -> dict[bytes, OpeningKey]:
+        """Return every key that still opens requests, by key id (8 bytes)."""
+        self._forget_ended()
+        return {
+            key_id: key
+            for generation in self._generations
+            for key_id, key in generation.opening_keys.items()
+        }
+
     def find(self, key_id: bytes) -> Generation:
         """Return the generation that holds a key.
 

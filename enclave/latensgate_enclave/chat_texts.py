@@ -1,0 +1,140 @@
+"""Every text of a request or an answer, in one fixed order: seen, and put back changed.
+
+One walk serves both: first it collects the texts for the scan, then it puts the scanned texts in
+their places. What the walk does not visit is not forwarded with caller content in it: message roles
+and numbers come from closed sets, tool call ids are replaced by our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from latensgate_enclave.chat import ChatRequest, Message, ToolCall, ToolSpec
+from latensgate_enclave.pii import Direction, TextPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from latensgate_enclave.chat_answer import ChatAnswer
+    from latensgate_shared.strict_json import JSONObject, JSONValue
+
+See: TypeAlias = "Callable[[TextPart], str]"
+
+
+def request_parts(request: ChatRequest) -> list[TextPart]:
+    """Return every text that the request would forward."""
+    parts: list[TextPart] = []
+    _rewrite_request(request, _collector(parts))
+    return parts
+
+
+def answer_parts(answer: ChatAnswer) -> list[TextPart]:
+    """Return every text that the answer would return."""
+    parts: list[TextPart] = []
+    _rewrite_answer(answer, _collector(parts))
+    return parts
+
+
+def with_request_texts(request: ChatRequest, texts: Iterable[str]) -> ChatRequest:
+    """Return the request with its texts replaced, in the order of `request_parts`."""
+    return _rewrite_request(request, _replacer(texts))
+
+
+def with_answer_texts(answer: ChatAnswer, texts: Iterable[str]) -> ChatAnswer:
+    """Return the answer with its texts replaced, in the order of `answer_parts`."""
+    return _rewrite_answer(answer, _replacer(texts))
+
+
+def _collector(parts: list[TextPart]) -> See:
+    def see(part: TextPart) -> str:
+        parts.append(part)
+        return part.text
+
+    return see
+
+
+def _replacer(texts: Iterable[str]) -> See:
+    following = iter(texts)
+    return lambda _part: next(following)
+
+
+def _rewrite_request(request: ChatRequest, see: See) -> ChatRequest:
+    prompt = Direction.PROMPT
+    ids: dict[str, str] = {}
+    return replace(
+        request,
+        messages=tuple(_message(message, see, ids) for message in request.messages),
+        tools=tuple(_tool(tool, see) for tool in request.tools),
+        forced_tool=request.forced_tool and see(TextPart(request.forced_tool, prompt)),
+        stop=tuple(see(TextPart(text, prompt)) for text in request.stop),
+    )
+
+
+def _message(message: Message, see: See, ids: dict[str, str]) -> Message:
+    is_result = message.role == "tool"
+    direction = Direction.TOOL_RESULTS if is_result else Direction.PROMPT
+    return replace(
+        message,
+        text=tuple(see(TextPart(text, direction)) for text in message.text),
+        tool_calls=tuple(_call(call, see, ids) for call in message.tool_calls),
+        tool_call_id=message.tool_call_id and _own_id(message.tool_call_id, ids),
+    )
+
+
+def _own_id(given: str, ids: dict[str, str]) -> str:
+    """Call ids are free text of the caller: the model sees ours, numbered by first use."""
+    return ids.setdefault(given, f"call_{len(ids)}")
+
+
+def _call(call: ToolCall, see: See, ids: dict[str, str]) -> ToolCall:
+    return ToolCall(
+        _own_id(call.id, ids),
+        see(TextPart(call.name, Direction.TOOL_ARGUMENTS)),
+        _object(call.arguments, see, Direction.TOOL_ARGUMENTS),
+    )
+
+
+def _tool(tool: ToolSpec, see: See) -> ToolSpec:
+    prompt = Direction.PROMPT
+    return replace(
+        tool,
+        name=see(TextPart(tool.name, prompt)),
+        description=tool.description and see(TextPart(tool.description, prompt)),
+        parameters=tool.parameters and _object(tool.parameters, see, prompt),
+    )
+
+
+def _rewrite_answer(answer: ChatAnswer, see: See) -> ChatAnswer:
+    return replace(
+        answer,
+        text=tuple(see(TextPart(text, Direction.ANSWER)) for text in answer.text),
+        tool_calls=tuple(
+            ToolCall(call.id, call.name, _object(call.arguments, see, Direction.TOOL_ARGUMENTS))
+            for call in answer.tool_calls
+        ),
+    )
+
+
+def _object(value: JSONObject, see: See, direction: Direction) -> JSONObject:
+    rewritten: JSONObject = {}
+    for name, member in value.items():
+        seen_name = see(TextPart(name, direction))
+        while seen_name in rewritten:  # two names masked alike both stay
+            seen_name += "_"
+        rewritten[seen_name] = _value(member, see, direction, name)
+    return rewritten
+
+
+def _value(value: JSONValue, see: See, direction: Direction, hint: str) -> JSONValue:
+    if isinstance(value, dict):
+        return _object(value, see, direction)
+    if isinstance(value, list):
+        return [_value(item, see, direction, hint) for item in value]
+    if isinstance(value, str):
+        return see(TextPart(value, direction, hint))
+    if value is None or isinstance(value, bool):
+        return value
+    written = str(value)  # a number may be a card or a phone number
+    seen = see(TextPart(written, direction, hint))
+    return value if seen == written else seen

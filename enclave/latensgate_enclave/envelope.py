@@ -1,0 +1,105 @@
+"""The KMS envelope: a body under a data key of the tenant's own KMS key (DESIGN 3.6).
+
+The tenant's key policy names the PCRs that it accepts; changing it cuts this enclave off within the
+300 s that an opened data key is remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from latensgate_enclave.aws import kms
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.hpke_primitives import Concealed
+from latensgate_shared.limits import (
+    TENANT_DATA_KEY_CACHE_MAX_COUNT,
+    TENANT_DATA_KEY_CACHE_S,
+)
+
+if TYPE_CHECKING:
+    from latensgate_enclave.clock import EnclaveClock
+    from latensgate_enclave.gate import KMSClient, Recipient
+    from latensgate_shared.sealed_plaintext import KMSEnvelope
+
+_NONCE_BYTES: Final = 12
+_KEY_BYTES: Final = 32
+PURPOSE: Final = "latensgate/1 request body"
+
+
+class EnvelopeError(LatensgateError):
+    """The tenant's key did not release the data key, or the body is not under it."""
+
+    code = ErrorCode.ERR_KMS_ENVELOPE
+
+
+class TenantKeys(Concealed):
+    """Opens data keys of tenants and remembers them for a short time."""
+
+    __slots__ = ("_cache", "_client", "_clock", "_recipient", "_regions")
+
+    def __init__(
+        self, client: KMSClient, recipient: Recipient, clock: EnclaveClock, regions: frozenset[str]
+    ) -> None:
+        self._client = client
+        self._recipient = recipient
+        self._clock = clock
+        self._regions = regions
+        self._cache: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
+
+    async def data_key(self, envelope: KMSEnvelope, tenant_id: str) -> bytes:
+        """Return the 32-byte data key.
+
+        Raises:
+            LatensgateError: `ERR_KMS_DENIED` by the tenant's key policy, `ERR_KMS_UNREACHABLE`,
+                or `ERR_KMS_ENVELOPE` for everything else.
+        """
+        index = hashlib.sha256(
+            b"\x00".join((tenant_id.encode(), envelope.key_arn.encode(), envelope.wrapped_data_key))
+        ).digest()
+        now_s = self._clock.now_s()
+        cached = self._cache.get(index)
+        if cached and now_s - cached[0] < TENANT_DATA_KEY_CACHE_S:
+            return cached[1]
+        self._cache.pop(index, None)
+        data_key = await self._decrypt(envelope, tenant_id)
+        self._cache[index] = now_s, data_key
+        if len(self._cache) > TENANT_DATA_KEY_CACHE_MAX_COUNT:
+            self._cache.popitem(last=False)
+        return data_key
+
+    async def _decrypt(self, envelope: KMSEnvelope, tenant_id: str) -> bytes:
+        try:
+            key = kms.parse_key_arn(envelope.key_arn)
+            if key.region not in self._regions:
+                raise EnvelopeError("the tenant's KMS key is not in a measured Region")
+            request = kms.decrypt_request(
+                key,
+                envelope.wrapped_data_key,
+                context={"tenant": tenant_id, "purpose": PURPOSE},
+                document=await self._recipient.document(),
+            )
+            blob = await self._client.ask(request, key, lambda it: kms.parse_decrypt(it, key))
+            data_key = self._recipient.open(blob)
+        except (kms.KMSUnfitError, kms.KeyArnError) as error:
+            raise EnvelopeError(error.detail) from None
+        if len(data_key) != _KEY_BYTES:
+            raise EnvelopeError(f"a data key of {_KEY_BYTES} bytes expected")
+        return data_key
+
+
+def open_body(data_key: bytes, request_id: str, sealed_body: bytes) -> bytes:
+    """Open `nonce ‖ AES-256-GCM(data key, body, AAD = request_id)` (docs/spec/wire.md 5).
+
+    Raises:
+        EnvelopeError: It does not open.
+    """
+    nonce, ciphertext = sealed_body[:_NONCE_BYTES], sealed_body[_NONCE_BYTES:]
+    try:
+        return AESGCM(data_key).decrypt(nonce, ciphertext, request_id.encode())
+    except (InvalidTag, ValueError):
+        raise EnvelopeError("the body does not open under the tenant's data key") from None

@@ -1,0 +1,331 @@
+"""THE request, top to bottom.
+
+    Sealed → Opened → Scanned → Forwarded → Answered → Released
+
+Each step takes one frozen value and returns the next type, so a skipped step does not type-check:
+
+1. `open_sealed`  the seal opens under a key of this enclave and under what stands outside it; the
+                  KMS envelope opens, too
+2. `admit`        age and replay on enclave time
+3. `admit`        the OpenAI request is checked in full
+4. `scan`         every text part
+5. `scan`         policy by category; fails closed
+6. `forward`      translated for the model: exactly these bytes are hashed into the receipt
+7. `answer`       the model's answer, scanned on its way back
+8. `release`      receipt signed
+9. `release`      answer sealed
+
+Once a request has opened, a refusal is sealed to the caller and gets a receipt like an answer.
+Before that there is nobody to seal to, and no receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, may_call_tools
+from latensgate_enclave.chat import ChatRequest, RequestInvalidError, parse_chat_request
+from latensgate_enclave.chat_answer import CompletionHead, render_completion
+from latensgate_enclave.chat_texts import (
+    answer_parts,
+    request_parts,
+    with_answer_texts,
+    with_request_texts,
+)
+from latensgate_enclave.envelope import open_body
+from latensgate_enclave.events import Event
+from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, parse_policy, scan_texts
+from latensgate_enclave.receipt_book import Facts
+from latensgate_enclave.record import Record
+from latensgate_enclave.steps import (
+    Admitted,
+    Answered,
+    Forwarded,
+    Opened,
+    Parts,
+    Released,
+    Scanned,
+    Sealed,
+    Sink,
+)
+from latensgate_enclave.upstream import Forwarding
+from latensgate_shared.answer_records import (
+    AnswerValues,
+    encode_content_record,
+    encode_error_record,
+    encode_final_record,
+)
+from latensgate_shared.error_answers import WireError
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.limits import ERROR_MESSAGE_MAX_CHARS, SEALED_REQUEST_MAX_BYTES
+from latensgate_shared.messages import DEFAULT_OPERATION
+from latensgate_shared.sealed import AnswerSealer, open_request, request_hash
+from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
+from latensgate_shared.strict_json import parse_json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from latensgate_enclave.chat_answer import ChatAnswer
+    from latensgate_enclave.pii import ScannedTexts, TextPart
+
+_Result = TypeVar("_Result")
+_SCAN_ASIDE_CHARS: Final = 8_192
+"""Longer texts are scanned in a thread, so that they do not hold up everyone else's frames."""
+
+
+class Pipeline:
+    """Runs requests."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def run(self, sealed: Sealed, sink: Sink) -> None:
+        """Answer one unary request.
+
+        Raises:
+            LatensgateError: It did not open; nothing was sealed and no receipt exists.
+        """
+        opened = await self.open_sealed(sealed)
+        record = self.new_record(opened)
+        sealer = AnswerSealer(opened.answer_secret)
+        outcome = await self.guard(self._answer(opened, record))
+        content = (
+            encode_error_record(outcome, pad=True)
+            if isinstance(outcome, WireError)
+            else encode_content_record(outcome, pad=True)
+        )
+        framed = sealer.whole_content(content)
+        error = outcome if isinstance(outcome, WireError) else None
+        released = self.release(opened, record, sealer, error)
+        await sink.begin(released.code)
+        await sink.content(framed)
+        await sink.finish(released)
+
+    async def _answer(self, opened: Opened, record: Record) -> bytes:
+        admitted = self.admit(opened, record)
+        scanned = await self.scan(admitted, record)
+        forwarded = self.forward(scanned, record)
+        answered = await self.answer(forwarded, record)
+        body = self.render(opened, answered)
+        record.hash_content("returned", body)
+        return body
+
+    async def guard(self, step: Coroutine[None, None, _Result]) -> _Result | WireError:
+        """Run what may fail after the seal has opened: every failure becomes a sealed error."""
+        try:
+            return await step
+        except LatensgateError as refusal:
+            return wire_error(refusal)
+        except asyncio.CancelledError:
+            return WireError(ErrorCode.ERR_CANCELLED, "the caller went away")
+        except Exception:  # noqa: BLE001  # no text of it may leave, yet the caller gets a receipt
+            self.parts.environment.events.emit(Event.INTERNAL)
+            return WireError(ErrorCode.ERR_INTERNAL, ErrorCode.ERR_INTERNAL.hint)
+
+    async def open_sealed(self, sealed: Sealed) -> Opened:
+        """Step 1: open the seal, and the KMS envelope inside it if there is one.
+
+        Raises:
+            LatensgateError: It is not ours to open, or not what it says it is.
+        """
+        keys, outer = self.parts.keys, sealed.outer
+        opened = open_request(keys.opening_keys(), outer.canonical(), sealed.wire)
+        publication = keys.find(opened.key_id).publication
+        if publication.attestation_hash != outer.attestation_hash:
+            raise LatensgateError(
+                "the attestation that the client verified is not the one of this key",
+                code=ErrorCode.ERR_OUTER_MISMATCH,
+            )
+        plaintext, secret = parse_plaintext(opened.plaintext), opened.answer_secret
+        body = plaintext.body_object
+        if plaintext.fields.kms_envelope is not None:
+            envelope = plaintext.fields.kms_envelope
+            data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
+            raw = open_body(data_key, plaintext.fields.request_id, plaintext.body)
+            body = parse_json_object(raw, max_bytes=SEALED_REQUEST_MAX_BYTES)
+            secret = secret.with_data_key(data_key)
+        return Opened(
+            outer=outer,
+            request_hash=request_hash(sealed.wire),
+            key_id=opened.key_id.hex(),
+            publication=publication,
+            plaintext=plaintext,
+            body=check_body_model(body or {}, outer),
+            answer_secret=secret,
+        )
+
+    def new_record(self, opened: Opened) -> Record:
+        """Begin the private part of the receipt."""
+        environment = self.parts.environment
+        record = Record(
+            opened.plaintext.fields.request_id,
+            opened.outer.model,
+            environment.entropy,
+            environment.monotonic_ns,
+        )
+        record.hash_content("opened", opened.plaintext.body)
+        return record
+
+    def admit(self, opened: Opened, record: Record) -> Admitted:
+        """Steps 2 and 3: age and replay, then the OpenAI request.
+
+        Raises:
+            LatensgateError: `ERR_REQUEST_AGE`, `ERR_REPLAY`, or what is wrong with the request.
+        """
+        fields = opened.plaintext.fields
+        self.parts.replay.admit(
+            fields.request_id, issued_at_ms=fields.issued_at_ms, now_ms=self.parts.clock.now_ms()
+        )
+        if fields.tenant_root is not None:
+            raise LatensgateError(
+                "this release applies no tenant settings; leave tenant_root out",
+                code=ErrorCode.ERR_SETTINGS_REFUSED,
+            )
+        if opened.outer.operation != DEFAULT_OPERATION:
+            raise LatensgateError(
+                f"this release answers {DEFAULT_OPERATION} only", code=ErrorCode.ERR_UNSUPPORTED
+            )
+        policy = self.parts.floor
+        if fields.policy is not None:
+            policy = policy.joined(parse_policy(fields.policy))
+        record.policy_digest = self.parts.floor_digest if fields.policy is None else policy.digest()
+        request = parse_chat_request(opened.body)
+        if request.stream != opened.outer.stream:
+            raise RequestInvalidError("differs from the visible stream flag", param="stream")
+        record.fields_dropped = request.dropped
+        record.lap("validate")
+        return Admitted(request, policy)
+
+    async def scan(self, admitted: Admitted, record: Record) -> Scanned:
+        """Steps 4 and 5: find personal data in every text part and apply the policy.
+
+        Raises:
+            LatensgateError: `ERR_PII_HARD_FAIL`, `ERR_PII_ENGINE` or `ERR_TOO_LARGE`.
+        """
+        budget = Budget()
+        parts = request_parts(admitted.request)
+        scanned = await self.scan_parts(parts, admitted.policy, budget, record)
+        request = with_request_texts(admitted.request, scanned.texts)
+        if _names(request) != _names(admitted.request):
+            raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
+        record.lap("scan")
+        return Scanned(request, admitted.policy, budget)
+
+    async def scan_parts(
+        self, parts: list[TextPart], policy: Policy, budget: Budget, record: Record
+    ) -> ScannedTexts:
+        """Scan, in a thread if it takes long; count what was found, also where it refuses."""
+        engine = self.parts.engine
+        try:
+            if sum(len(part.text) for part in parts) > _SCAN_ASIDE_CHARS:
+                scanned = await asyncio.to_thread(scan_texts, engine, policy, parts, budget=budget)
+            else:
+                scanned = scan_texts(engine, policy, parts, budget=budget)
+        except PIIHardFailError as error:
+            record.add_counts(error.counts)
+            raise
+        record.add_verdict(scanned.verdict)
+        return scanned
+
+    def forward(self, scanned: Scanned, record: Record) -> Forwarded:
+        """Step 6: translate for the model.
+
+        Raises:
+            LatensgateError: No such model, or it cannot honour the request.
+        """
+        configuration = self.parts.configuration
+        route = configuration.deployment.models.get(scanned.request.model)
+        if route is None:
+            raise LatensgateError(
+                "no model of this name is deployed", code=ErrorCode.ERR_MODEL_UNKNOWN
+            )
+        able = configuration.policy.capabilities[route.capabilities]
+        traits = ModelTraits(
+            sampling="sampling" in able, tools="tools" in able, forced_tools="forced_tools" in able
+        )
+        body = build_converse_body(scanned.request, traits)
+        record.hash_content("forwarded", body)
+        record.model_served = route.model_id
+        record.lap("translate")
+        return Forwarded(scanned, Forwarding(route, body, may_call_tools(scanned.request)))
+
+    async def answer(self, forwarded: Forwarded, record: Record) -> Answered:
+        """Step 7: call the model; scan what it says.
+
+        Raises:
+            LatensgateError: The call failed, or the policy refuses the answer.
+        """
+        answer, record.evidence = await self.parts.upstream.converse(forwarded.forwarding)
+        record.usage = answer.usage
+        record.lap("model")
+        return Answered(await self.scan_answer(forwarded.scanned, answer, record))
+
+    async def scan_answer(self, scanned: Scanned, answer: ChatAnswer, record: Record) -> ChatAnswer:
+        """Apply the policy to an answer."""
+        found = await self.scan_parts(answer_parts(answer), scanned.policy, scanned.budget, record)
+        record.lap("scan_answer")
+        return with_answer_texts(answer, found.texts)
+
+    def completion_head(self, opened: Opened) -> CompletionHead:
+        """Return what every object of one answer repeats."""
+        identifier = "chatcmpl-" + opened.plaintext.fields.request_id.replace("-", "")
+        return CompletionHead(identifier, self.parts.clock.now_s(), opened.outer.model)
+
+    def render(self, opened: Opened, answered: Answered) -> bytes:
+        """Return the OpenAI answer as JSON."""
+        completion = render_completion(answered.answer, self.completion_head(opened))
+        return msgspec.json.encode(completion)
+
+    def release(
+        self, opened: Opened, record: Record, sealer: AnswerSealer, error: WireError | None
+    ) -> Released:
+        """Steps 8 and 9: sign the receipt over the sealed content, seal both in the final chunk."""
+        facts = Facts(
+            tenant_id=opened.outer.tenant_id,
+            key_id=opened.key_id,
+            attestation_hash=opened.publication.attestation_hash,
+            outcome=outcome_of(error),
+            request_hash=opened.request_hash,
+            response_hash=sealer.response_hash,
+            issued_at_s=self.parts.clock.now_s(),
+        )
+        receipt = self.parts.receipts.issue(facts, record.private_part())
+        if record.usage is not None:
+            self.parts.receipts.book(facts.tenant_id, record.usage)
+        values = AnswerValues(
+            audit_receipt_id=receipt.public.receipt_id,
+            attestation_hash=facts.attestation_hash,
+            latency_ms=record.latency_ms(),
+            pii_detected=record.pii_detected,
+            usage=record.usage_object(),
+        )
+        final = sealer.final(encode_final_record(receipt, values))
+        return Released(final, receipt, values, error.code if error else None)
+
+
+_FAILURES: Final = (600, 900)
+"""Blocks of codes that are failures behind the enclave; the other blocks refuse the request."""
+
+
+def outcome_of(error: WireError | None) -> str:
+    """Return the outcome class that a receipt states."""
+    if error is None:
+        return "answered"
+    if error.code is ErrorCode.ERR_CANCELLED:
+        return "cancelled"
+    return "failed" if error.code.number // 100 * 100 in _FAILURES else "refused"
+
+
+def wire_error(error: LatensgateError) -> WireError:
+    """Return what the caller is told; it is sealed, so it may name fields of the request."""
+    param = error.param if isinstance(error, RequestInvalidError) else None
+    return WireError(error.code, error.detail[:ERROR_MESSAGE_MAX_CHARS], param or None)
+
+
+def _names(request: ChatRequest) -> list[str | None]:
+    called = [call.name for message in request.messages for call in message.tool_calls]
+    return [*called, *(tool.name for tool in request.tools), request.forced_tool]

@@ -1,0 +1,129 @@
+"""The values that one request becomes, one type a step (see `pipeline`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from latensgate_enclave.chat import ChatRequest
+    from latensgate_enclave.chat_answer import ChatAnswer
+    from latensgate_enclave.clock import EnclaveClock
+    from latensgate_enclave.envelope import TenantKeys
+    from latensgate_enclave.environment import Environment
+    from latensgate_enclave.keys import KeyRing, Publication
+    from latensgate_enclave.measured import MeasuredConfiguration
+    from latensgate_enclave.pii import Budget, Policy, Tier1Engine
+    from latensgate_enclave.receipt_book import ReceiptBook
+    from latensgate_enclave.replay import ReplayWindow
+    from latensgate_enclave.upstream import BedrockUpstream, Forwarding
+    from latensgate_shared.answer_records import AnswerValues
+    from latensgate_shared.errors import ErrorCode
+    from latensgate_shared.messages import Outer
+    from latensgate_shared.receipts import Receipt
+    from latensgate_shared.sealed import AnswerSecret
+    from latensgate_shared.sealed_plaintext import SealedPlaintext
+    from latensgate_shared.strict_json import JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the steps work with; put together in `__main__` only."""
+
+    environment: Environment
+    configuration: MeasuredConfiguration
+    clock: EnclaveClock
+    keys: KeyRing
+    tenant_keys: TenantKeys
+    replay: ReplayWindow
+    engine: Tier1Engine
+    floor: Policy
+    floor_digest: str
+    upstream: BedrockUpstream
+    receipts: ReceiptBook
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """As it came from the parent: nothing is believed."""
+
+    outer: Outer
+    wire: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Opened:
+    """It opened under a key that only this enclave holds; its content is not judged yet."""
+
+    outer: Outer
+    request_hash: str
+    key_id: str
+    publication: Publication
+    plaintext: SealedPlaintext
+    body: JSONObject
+    answer_secret: AnswerSecret
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Admitted:
+    """Fresh, new, and a request that can be honoured."""
+
+    request: ChatRequest
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Scanned:
+    """Its texts are as the policy wants them."""
+
+    request: ChatRequest
+    policy: Policy
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Forwarded:
+    """What the model is sent."""
+
+    scanned: Scanned
+    forwarding: Forwarding
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answered:
+    """The model answered, and its texts are as the policy wants them, too."""
+
+    answer: ChatAnswer
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Released:
+    """Nothing more is decided: these bytes may leave.
+
+    Attributes:
+        final: The framed final chunk.
+        receipt: Its public part and signature are for the parent to store.
+        values: What the parent may repeat as hints.
+        code: Of a refusal; None for an answer.
+    """
+
+    final: bytes
+    receipt: Receipt
+    values: AnswerValues
+    code: ErrorCode | None
+
+
+class Sink(Protocol):
+    """Where the sealed answer goes: the parent's connection."""
+
+    async def begin(self, code: ErrorCode | None) -> None:
+        """Say whether it is an answer or a refusal; a stream always begins as an answer."""
+        ...
+
+    async def content(self, framed: bytes) -> None:
+        """Send sealed content."""
+        ...
+
+    async def finish(self, released: Released) -> None:
+        """Send the final chunk and what the parent stores."""
+        ...

@@ -1,0 +1,188 @@
+"""A streamed answer: the steps of `pipeline`, with the answer leaving in pieces.
+
+Where the policy only flags what an answer holds, pieces leave as they come and the whole text is
+counted at the end. Where it masks or refuses, the answer is held until it is complete: a piece that
+has left cannot be taken back. Whatever goes wrong is told inside the seal, and every stream ends
+with its receipt, also one that its caller left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from latensgate_enclave.chat import ToolCall
+from latensgate_enclave.chat_answer import (
+    ChatAnswer,
+    ChunkRenderer,
+    Finished,
+    TextDelta,
+    ToolCallBegun,
+    ToolCallDelta,
+    Usage,
+)
+from latensgate_enclave.pii import Action, Direction
+from latensgate_shared.answer_records import encode_content_record, encode_error_record
+from latensgate_shared.error_answers import WireError
+from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
+from latensgate_shared.sealed import AnswerSealer
+from latensgate_shared.strict_json import parse_json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latensgate_enclave.chat_answer import ChatDelta, FinishReason
+    from latensgate_enclave.pii import Policy
+    from latensgate_enclave.pipeline import Pipeline
+    from latensgate_enclave.record import Record
+    from latensgate_enclave.steps import Opened, Sealed, Sink
+
+_PIECE_MAX_CHARS = 8_000
+"""Characters of one content chunk: escaped in JSON at most 48 KB, so it fits into 64 KiB."""
+
+
+async def run_stream(pipeline: Pipeline, sealed: Sealed, sink: Sink) -> None:
+    """Answer one streamed request.
+
+    Raises:
+        LatensgateError: It did not open (nothing was sealed, no receipt), or the parent is gone.
+    """
+    opened = await pipeline.open_sealed(sealed)
+    record = pipeline.new_record(opened)
+    answer = _StreamedAnswer(pipeline, opened, record, sink)
+    await sink.begin(None)
+    outcome = await pipeline.guard(answer.run())
+    error = outcome if isinstance(outcome, WireError) else None
+    if error is not None:
+        await sink.content(answer.sealer.content(encode_error_record(error, pad=True)))
+    record.hash_streamed("returned", answer.returned)
+    record.lap("stream")
+    await sink.finish(pipeline.release(opened, record, answer.sealer, error))
+
+
+class _StreamedAnswer:
+    """One answer on its way.
+
+    Attributes:
+        sealer: Of this answer.
+        returned: The bodies that have left.
+    """
+
+    def __init__(self, pipeline: Pipeline, opened: Opened, record: Record, sink: Sink) -> None:
+        self.sealer = AnswerSealer(opened.answer_secret)
+        self.returned = record.begin_hash()
+        self._pipeline = pipeline
+        self._opened = opened
+        self._record = record
+        self._sink = sink
+        self._whole = _Collector()
+
+    async def run(self) -> None:
+        """Send every content chunk but an error."""
+        pipeline, record = self._pipeline, self._record
+        admitted = pipeline.admit(self._opened, record)
+        scanned = await pipeline.scan(admitted, record)
+        forwarded = pipeline.forward(scanned, record)
+        renderer = ChunkRenderer(
+            pipeline.completion_head(self._opened), include_usage=scanned.request.include_usage
+        )
+        held = _must_hold(scanned.policy)
+        await self._send(renderer.begin())
+        async with pipeline.parts.upstream.converse_stream(forwarded.forwarding) as (pieces, seen):
+            record.evidence = seen
+            async for deltas in pieces:
+                self._whole.add(deltas)
+                if not held:
+                    await self._send_all(renderer, deltas)
+        record.usage = self._whole.usage
+        record.lap("model")
+        answer = await pipeline.scan_answer(scanned, self._whole.answer(), record)
+        if held:
+            await self._send_all(renderer, _as_deltas(answer))
+
+    async def _send_all(self, renderer: ChunkRenderer, deltas: Sequence[ChatDelta]) -> None:
+        for delta in deltas:
+            for chunk in renderer.render(list(_cut(delta))):
+                await self._send(chunk)
+
+    async def _send(self, chunk: JSONObject) -> None:
+        body = msgspec.json.encode(chunk)
+        self.returned.update(body)
+        await self._sink.content(self.sealer.content(encode_content_record(body, pad=True)))
+
+
+class _Collector:
+    """Puts the pieces of an answer together, for the scan and the receipt."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._text: list[str] = []
+        self._calls: list[tuple[ToolCallBegun, list[str]]] = []
+        self._finish: FinishReason = "stop"
+
+    def add(self, deltas: Sequence[ChatDelta]) -> None:
+        """Take what came."""
+        for delta in deltas:
+            match delta:
+                case TextDelta():
+                    self._text.append(delta.text)
+                case ToolCallBegun():
+                    self._calls.append((delta, []))
+                case ToolCallDelta():
+                    self._calls[delta.index][1].append(delta.arguments)
+                case Finished():
+                    self._finish = delta.finish_reason
+                case Usage():
+                    self.usage = delta
+
+    def answer(self) -> ChatAnswer:
+        """Return the whole answer.
+
+        Raises:
+            MalformedError: The arguments of a call are not a JSON object, so they cannot be scanned.
+        """
+        calls = tuple(
+            ToolCall(begun.id, begun.name, _arguments("".join(pieces)))
+            for begun, pieces in self._calls
+        )
+        usage = self.usage or Usage(0, 0)
+        return ChatAnswer(("".join(self._text),), calls, self._finish, usage)
+
+
+def _arguments(text: str) -> JSONObject:
+    return parse_json_object(text.encode(), max_bytes=BEDROCK_ANSWER_MAX_BYTES)
+
+
+def _must_hold(policy: Policy) -> bool:
+    """Whether the policy could change or refuse something of an answer."""
+    return any(
+        rule.action > Action.FLAG
+        for direction in (Direction.ANSWER, Direction.TOOL_ARGUMENTS)
+        for rule in policy.acting(direction).values()
+    )
+
+
+def _as_deltas(answer: ChatAnswer) -> list[ChatDelta]:
+    deltas: list[ChatDelta] = [TextDelta(text) for text in answer.text if text]
+    for index, call in enumerate(answer.tool_calls):
+        arguments = msgspec.json.encode(call.arguments).decode()
+        deltas += [ToolCallBegun(index, call.id, call.name), ToolCallDelta(index, arguments)]
+    return [*deltas, Finished(answer.finish_reason), answer.usage]
+
+
+def _cut(delta: ChatDelta) -> Sequence[ChatDelta]:
+    """Cut what is too long for one content chunk."""
+    match delta:
+        case TextDelta() if len(delta.text) > _PIECE_MAX_CHARS:
+            return [TextDelta(piece) for piece in _pieces(delta.text)]
+        case ToolCallDelta() if len(delta.arguments) > _PIECE_MAX_CHARS:
+            return [ToolCallDelta(delta.index, piece) for piece in _pieces(delta.arguments)]
+        case _:
+            return [delta]
+
+
+def _pieces(text: str) -> list[str]:
+    return [
+        text[start : start + _PIECE_MAX_CHARS] for start in range(0, len(text), _PIECE_MAX_CHARS)
+    ]
