@@ -173,6 +173,14 @@ def test_a_long_varint_is_refused() -> None:
 
 
 @BOTH
+def test_what_is_too_short_is_malformed_whatever_it_says(key: sealed.OpeningKey) -> None:
+    head = seal(key, b"")[: enc_end(key)]
+    too_large = encode_varint(CHUNK_MAX_BYTES + 17)
+    assert refuse(head + too_large + bytes(12)) is ErrorCode.ERR_MALFORMED
+    assert refuse(head + too_large + bytes(13)) is ErrorCode.ERR_TOO_LARGE
+
+
+@BOTH
 def test_versions_and_suites(key: sealed.OpeningKey) -> None:
     wire = seal(key, b"x")
     assert refuse(b"") is ErrorCode.ERR_MALFORMED
