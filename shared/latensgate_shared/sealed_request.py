@@ -24,8 +24,6 @@ from latensgate_shared.hpke import (
     XWING,
     Concealed,
     HPKEError,
-    PrivateKey,
-    PublicKey,
     RecipientContext,
     SenderContext,
     Suite,
@@ -95,9 +93,10 @@ class SealingKey:
         suite: One of the protocol's two.
         key_id: 8 bytes.
         header: Of every request under this key, 15 bytes.
+        public_key: The loaded key.
     """
 
-    __slots__ = ("_public_key", "header", "key_id", "suite")
+    __slots__ = ("header", "key_id", "public_key", "suite")
 
     def __init__(self, suite: Suite, public_key: bytes) -> None:
         """Load the raw ``public_key``.
@@ -106,14 +105,9 @@ class SealingKey:
             HPKEKeyError: Not a public key of the suite.
         """
         self.suite = suite
-        self._public_key = suite.kem.load_public_key(public_key)
+        self.public_key = suite.kem.load_public_key(public_key)
         self.key_id = key_id(suite, public_key)
         self.header = VERSION + self.key_id + suite.id
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The loaded key."""
-        return self._public_key
 
 
 class OpeningKey(Concealed):
@@ -134,7 +128,7 @@ class OpeningKey(Concealed):
             HPKEKeyError: Not 32 bytes.
         """
         self.suite = suite
-        self.private_key: PrivateKey = suite.kem.load_private_key(private_key)
+        self.private_key = suite.kem.load_private_key(private_key)
         self.sealing_key = SealingKey(suite, self.private_key.public_key.raw)
 
     @property
