@@ -240,8 +240,6 @@ def _convert(rest: JSONObject) -> RequestWire:
         return msgspec.convert(rest, RequestWire)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from None
-    except RecursionError:  # only where the caller's own stack is nearly full
-        raise RequestInvalidError("nested too deeply", param="messages") from None
 
 
 def _refusal(text: str) -> RequestInvalidError:

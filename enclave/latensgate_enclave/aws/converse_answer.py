@@ -212,8 +212,7 @@ class ConverseStream:
         Raises:
             UpstreamError: An exception of AWS, or an event that may not come here.
         """
-        kind = message.headers.get(":message-type")
-        if kind != "event":
+        if message.headers.get(":message-type", "event") != "event":
             raise _stream_exception(message)
         name = message.headers.get(":event-type")
         handler = self._admitted.get(name) if isinstance(name, str) else None

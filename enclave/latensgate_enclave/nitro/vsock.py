@@ -75,13 +75,18 @@ def parse_address(text: str) -> Address:
 
 
 def _open(address: Address) -> tuple[socket.socket, str | tuple[int, int]]:
-    is_unix = isinstance(address, UnixAddress)
+    if isinstance(address, UnixAddress):
+        return _socket(socket.AF_UNIX), address.path
+    return _socket(socket.AF_VSOCK), (address.cid, address.port)
+
+
+def _socket(family: int) -> socket.socket:
     try:
-        opened = socket.socket(socket.AF_UNIX if is_unix else socket.AF_VSOCK, socket.SOCK_STREAM)
+        opened = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise SocketError(f"socket: cannot be opened, errno {error.errno}") from None
     opened.settimeout(0)  # non-blocking
-    return opened, address.path if is_unix else (address.cid, address.port)
+    return opened
 
 
 def listen(address: Address, *, backlog: int) -> socket.socket:
