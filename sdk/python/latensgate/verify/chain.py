@@ -51,21 +51,32 @@ _NOT_X509: Final = (
 
 @dataclass(frozen=True, slots=True)
 class CertificateSummary:
-    """One certificate of a verified chain, for people.
+    """One certificate of a verified chain, for people. Texts are made only when asked for.
 
     Attributes:
-        subject: Distinguished name (RFC 4514).
-        serial: Hexadecimal.
+        certificate: The certificate itself.
         not_before: First second of validity, UTC.
         not_after: Last second of validity, UTC.
-        sha256: Fingerprint, 64 hex digits.
     """
 
-    subject: str
-    serial: str
+    certificate: x509.Certificate
     not_before: datetime
     not_after: datetime
-    sha256: str
+
+    @property
+    def subject(self) -> str:
+        """Distinguished name (RFC 4514)."""
+        return self.certificate.subject.rfc4514_string()
+
+    @property
+    def serial(self) -> str:
+        """Serial number in hexadecimal."""
+        return f"{self.certificate.serial_number:x}"
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint, 64 hex digits."""
+        return self.certificate.fingerprint(SHA256()).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,7 @@ def check_chain(
         ProfileViolation: Step 6.
     """
     key = _cache_key(document, anchor)
-    known = cache.get(key) if cache else None
+    known = cache.get(key) if cache is not None else None
     if known is not None:
         _check_windows(known.certificates, at)
         return known
@@ -139,7 +150,7 @@ def check_chain(
         checked = _check_unknown(document, at)
     except _NOT_X509 as error:
         raise InvalidChain("certificates: one of them is not well-formed X.509") from error
-    if cache:
+    if cache is not None:
         cache.put(key, checked)
     return checked
 
@@ -177,25 +188,27 @@ def _untrusted(document: UntrustedDocument, anchor: TrustAnchor) -> UntrustedRoo
 
 def _summary(certificate: x509.Certificate) -> CertificateSummary:
     return CertificateSummary(
-        subject=certificate.subject.rfc4514_string(),
-        serial=f"{certificate.serial_number:x}",
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        sha256=certificate.fingerprint(SHA256()).hex(),
+        certificate, certificate.not_valid_before_utc, certificate.not_valid_after_utc
     )
 
 
 def _check_windows(certificates: Sequence[CertificateSummary], at: datetime) -> None:
-    """Compare every window, the root's too, whether or not the chain is remembered."""
-    for certificate in reversed(certificates):
+    """Compare every window, the root's too, whether or not the chain is remembered.
+
+    Errors name the place and not the subject: nobody has vouched for that text yet.
+    """
+    last = len(certificates) - 1
+    for number in range(last, -1, -1):
+        certificate = certificates[number]
+        place = "leaf" if number == last else f"CA {number}" if number else "root"
         if at < certificate.not_before:
             raise CertificateNotYetValid(
-                f"certificate {certificate.subject}: begins {certificate.not_before.isoformat()},"
+                f"{place} certificate: begins {certificate.not_before.isoformat()},"
                 f" after the evaluation time {at.isoformat()}"
             )
         if at > certificate.not_after:
             raise CertificateExpired(
-                f"certificate {certificate.subject}: ended {certificate.not_after.isoformat()},"
+                f"{place} certificate: ended {certificate.not_after.isoformat()},"
                 f" before the evaluation time {at.isoformat()}"
             )
 
