@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import boto3
 from botocore.config import Config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mypy_boto3_bedrock import BedrockClient
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
     from mypy_boto3_kms import KMSClient
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from latensgate_sim.identity import Credentials
     from latensgate_sim.world import World
 
+# one session: service models are read from disk once
+_SESSION = boto3.Session()
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
 
 
@@ -26,42 +30,38 @@ class Clients:
     def __init__(self, world: World, region: str | None = None) -> None:
         self._world = world
         self._region = region or world.config.regions[0]
+        self._made: dict[tuple[str, str], object] = {}
 
-    def _session(self, credentials: Credentials) -> boto3.Session:
-        return boto3.Session(
+    def kms(self, credentials: Credentials) -> KMSClient:
+        return cast("KMSClient", self._client("kms", credentials))
+
+    def sts(self, credentials: Credentials) -> STSClient:
+        return cast("STSClient", self._client("sts", credentials))
+
+    def bedrock(self, credentials: Credentials) -> BedrockClient:
+        return cast("BedrockClient", self._client("bedrock", credentials))
+
+    def runtime(self, credentials: Credentials) -> BedrockRuntimeClient:
+        return cast("BedrockRuntimeClient", self._client("bedrock-runtime", credentials))
+
+    def _client(self, service: str, credentials: Credentials) -> object:
+        place = (service, credentials.access_key_id)
+        if place not in self._made:
+            self._made[place] = self._make(service, credentials)
+        return self._made[place]
+
+    def _make(self, service: str, credentials: Credentials) -> object:
+        host = f"{service}.{self._region}.amazonaws.com"
+        make = cast("Callable[..., object]", _SESSION.client)
+        return make(
+            service,
+            region_name=self._region,
+            endpoint_url=f"https://127.0.0.1:{self._world.ports[host]}",
+            verify=str(self._world.ca_path),
+            config=_CONFIG,
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
             aws_session_token=credentials.session_token,
-            region_name=self._region,
-        )
-
-    def _url(self, service: str) -> str:
-        return f"https://127.0.0.1:{self._world.ports[f'{service}.{self._region}.amazonaws.com']}"
-
-    def kms(self, credentials: Credentials) -> KMSClient:
-        return self._session(credentials).client(
-            "kms", endpoint_url=self._url("kms"), verify=str(self._world.ca_path), config=_CONFIG
-        )
-
-    def sts(self, credentials: Credentials) -> STSClient:
-        return self._session(credentials).client(
-            "sts", endpoint_url=self._url("sts"), verify=str(self._world.ca_path), config=_CONFIG
-        )
-
-    def bedrock(self, credentials: Credentials) -> BedrockClient:
-        return self._session(credentials).client(
-            "bedrock",
-            endpoint_url=self._url("bedrock"),
-            verify=str(self._world.ca_path),
-            config=_CONFIG,
-        )
-
-    def runtime(self, credentials: Credentials) -> BedrockRuntimeClient:
-        return self._session(credentials).client(
-            "bedrock-runtime",
-            endpoint_url=self._url("bedrock-runtime"),
-            verify=str(self._world.ca_path),
-            config=_CONFIG,
         )
 
 

@@ -9,15 +9,18 @@ import asyncio
 import contextlib
 import http
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from latensgate_sim.connections import Connections
 from latensgate_sim.errors import CutConnectionError
 
 if TYPE_CHECKING:
     import ssl
 
 HEAD_MAX_BYTES: Final = 64 * 1024
+_TLS_CLOSE_S: Final = 1.0
+"""How long to wait for a client's own end of TLS; asyncio's 30 s would hold up every stop."""
 BODY_MAX_BYTES: Final = 32 * 1024 * 1024
 """Bedrock's own limit is near 25 MB."""
 
@@ -59,74 +62,48 @@ class Response:
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-class BadRequestError(Exception):
-    """Bytes that are not a request this server takes."""
-
-
-@dataclass(slots=True)
 class HTTPServer:
-    """One listener on 127.0.0.1.
+    """One TLS listener on 127.0.0.1.
 
     Attributes:
-        handler: Answers requests.
-        tls: Server context, or None for plain HTTP (never used by the world).
         port: Set by ``start``.
-        connections: How many are open.
+        connections: What is open.
     """
 
-    handler: Handler
-    tls: ssl.SSLContext | None
-    port: int = 0
-    _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-
-    @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._tasks)
+    def __init__(self, handler: Handler, tls: ssl.SSLContext) -> None:
+        self.port = 0
+        self.connections = Connections(self._talk)
+        self._handler = handler
+        self._tls = tls
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen on an ephemeral port."""
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self.tls, limit=HEAD_MAX_BYTES
+            self.connections.accept,
+            "127.0.0.1",
+            0,
+            ssl=self._tls,
+            limit=HEAD_MAX_BYTES,
+            ssl_shutdown_timeout=_TLS_CLOSE_S,
         )
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening and drop what is open."""
+        """Stop listening and cut what is open."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.connections.cut()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            return
-        self._tasks.add(task)
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (
-            CutConnectionError,
-            BadRequestError,
-            ConnectionError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-        ):
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await self._exchange(reader, writer):
+            pass
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = await _read_request(reader)
         if request is None:
             return False
-        response = await self.handler(request)
+        response = await self._handler(request)
         await _write_response(writer, response)
         return request.headers.get("connection", "").lower() != "close"
 
@@ -144,7 +121,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     for line in lines[1:-2]:
         key, separator, value = line.partition(":")
         if not separator:
-            raise BadRequestError("a header line without a colon")
+            raise CutConnectionError("a header line without a colon")
         key = key.strip().lower()
         headers[key] = f"{headers[key]},{value.strip()}" if key in headers else value.strip()
     body = await reader.readexactly(_content_length(headers))
@@ -155,16 +132,16 @@ def _request_line(line: str) -> tuple[str, str]:
     parts = line.split(" ")
     expected = 3
     if len(parts) != expected or parts[2] != "HTTP/1.1":
-        raise BadRequestError("not an HTTP/1.1 request line")
+        raise CutConnectionError("not an HTTP/1.1 request line")
     return parts[0], parts[1]
 
 
 def _content_length(headers: Mapping[str, str]) -> int:
     if "transfer-encoding" in headers:
-        raise BadRequestError("AWS clients send a length")
+        raise CutConnectionError("AWS clients send a length")
     text = headers.get("content-length", "0")
     if not text.isdigit() or int(text) > BODY_MAX_BYTES:
-        raise BadRequestError("content-length")
+        raise CutConnectionError("content-length")
     return int(text)
 
 

@@ -7,10 +7,9 @@ serves one call at a time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from latensgate_sim.connections import Connections
 from latensgate_sim.nsm import REQUEST_MAX_BYTES
 
 if TYPE_CHECKING:
@@ -23,44 +22,35 @@ _ACCEPTED_MAX_BYTES: Final = 16 * REQUEST_MAX_BYTES
 """Longer ones than the device takes are read and answered InputTooLarge; beyond this: cut."""
 
 
-@dataclass(slots=True)
 class NSMServer:
-    """One device on one socket."""
+    """One device on one socket.
 
-    nsm: NSM
-    path: Path
-    _server: asyncio.Server | None = None
-    _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    Attributes:
+        nsm: The device.
+        path: The UNIX socket, mode 0600.
+    """
+
+    def __init__(self, nsm: NSM, path: Path) -> None:
+        self.nsm = nsm
+        self.path = path
+        self._busy = asyncio.Lock()
+        self._connections = Connections(self._talk)
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        self._server = await asyncio.start_unix_server(self._connections.accept, self.path)
         self.path.chmod(0o600)
 
     async def close(self) -> None:
-        """Stop listening and drop what is open."""
+        """Stop listening and cut what is open."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connections.cut()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            return
-        self._tasks.add(task)
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (OSError, asyncio.IncompleteReadError):
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await self._exchange(reader, writer):
+            pass
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         try:

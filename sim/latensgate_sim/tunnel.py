@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from latensgate_sim.connections import Connections
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,29 +28,31 @@ Tap: TypeAlias = Callable[[str, bytes], None]
 """Called with ``up`` or ``down`` and the bytes that pass."""
 
 
-@dataclass(slots=True)
 class Tunnel:
     """One listener.
 
     Attributes:
-        path: The UNIX socket.
+        path: The UNIX socket, mode 0600.
         routes: ``host:port`` to a port on 127.0.0.1.
         tap: Sees all bytes that pass; for tests that search for leaks.
         refuse: Answer ``ERR`` to everyone, as a parent without network.
         dialled: Every destination asked for, allowed or not.
     """
 
-    path: Path
-    routes: Mapping[str, int]
-    tap: Tap | None = None
-    refuse: bool = False
-    dialled: list[str] = field(default_factory=list[str])
-    _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    def __init__(self, path: Path, routes: Mapping[str, int]) -> None:
+        self.path = path
+        self.routes = routes
+        self.tap: Tap | None = None
+        self.refuse = False
+        self.dialled: list[str] = []
+        self._connections = Connections(self._connect)
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=LINE_MAX_BYTES)
+        self._server = await asyncio.start_unix_server(
+            self._connections.accept, self.path, limit=LINE_MAX_BYTES
+        )
         self.path.chmod(0o600)
 
     async def close(self) -> None:
@@ -60,23 +63,7 @@ class Tunnel:
 
     async def cut(self) -> None:
         """Cut all open connections, as a parent that dies."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            return
-        self._tasks.add(task)
-        try:
-            await self._connect(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            await _close(writer)
+        await self._connections.cut()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(LINE_TIMEOUT_S):
@@ -94,7 +81,7 @@ class Tunnel:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(reader, far_writer, "up"))
                 both.create_task(self._pump(far_reader, writer, "down"))
-        except* OSError:
+        except* (OSError, asyncio.CancelledError):
             writer.transport.abort()
             far_writer.transport.abort()
         finally:

@@ -32,7 +32,14 @@ from sim_clients import Clients
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mypy_boto3_bedrock_runtime.type_defs import (
+        MessageOutputTypeDef,
+        MessageTypeDef,
+        ToolConfigurationTypeDef,
+        ToolTypeDef,
+    )
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_kms.type_defs import RecipientInfoTypeDef
 
     from latensgate_sim.world import SimulatedEnclave
 
@@ -93,7 +100,7 @@ def policy(world: World, **changes: object) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [use, admin]})
 
 
-def recipient(document: bytes) -> dict[str, object]:
+def recipient(document: bytes) -> RecipientInfoTypeDef:
     return {"KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256", "AttestationDocument": document}
 
 
@@ -121,9 +128,14 @@ def openssl_decrypt(blob: bytes, key: rsa.RSAPrivateKey, folder: Path) -> bytes:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def clients(world: World) -> Clients:
+    return Clients(world)
+
+
 @pytest.fixture
-def kms(world: World) -> KMSClient:
-    return Clients(world).kms(world.service)
+def kms(world: World, clients: Clients) -> KMSClient:
+    return clients.kms(world.service)
 
 
 @pytest.mark.parametrize("constructed", [True, False])
@@ -143,7 +155,7 @@ def test_kms_releases_to_the_recipient_and_openssl_opens_it(  # noqa: PLR0913, P
         EncryptionContext=CONTEXT,
         Recipient=recipient(attest(enclave, rsa_key)),
     )
-    assert "Plaintext" not in made
+    assert "Plaintext" not in made.keys()  # noqa: SIM118 -- its type always names the member
     assert made["KeyId"] == arn
     opened = kms.decrypt(
         CiphertextBlob=made["CiphertextBlob"],
@@ -151,7 +163,7 @@ def test_kms_releases_to_the_recipient_and_openssl_opens_it(  # noqa: PLR0913, P
         EncryptionContext=CONTEXT,
         Recipient=recipient(attest(enclave, rsa_key)),
     )
-    assert "Plaintext" not in opened
+    assert "Plaintext" not in opened.keys()  # noqa: SIM118 -- the same
     first = openssl_decrypt(made["CiphertextForRecipient"], rsa_key, tmp_path)
     second = openssl_decrypt(opened["CiphertextForRecipient"], rsa_key, tmp_path)
     assert first == second
@@ -247,10 +259,14 @@ def test_kms_ciphertext_of_another_key(
 
 
 def test_kms_key_disabled_while_serving(
-    world: World, kms: KMSClient, enclave: SimulatedEnclave, rsa_key: rsa.RSAPrivateKey
+    world: World,
+    clients: Clients,
+    kms: KMSClient,
+    enclave: SimulatedEnclave,
+    rsa_key: rsa.RSAPrivateKey,
 ) -> None:
     arn = world.create_key(policy(world))
-    Clients(world).kms(world.admin).disable_key(KeyId=arn)
+    clients.kms(world.admin).disable_key(KeyId=arn)
     with pytest.raises(ClientError) as error:
         kms.generate_data_key(
             KeyId=arn,
@@ -261,8 +277,8 @@ def test_kms_key_disabled_while_serving(
     assert outcome(error) == ("DisabledException", f"{arn} is disabled.", 400)
 
 
-def test_kms_reads_back_key_policy_grants_and_metadata(world: World) -> None:
-    client = Clients(world).kms(world.admin)
+def test_kms_reads_back_key_policy_grants_and_metadata(world: World, clients: Clients) -> None:
+    client = clients.kms(world.admin)
     text = policy(world)
     arn = client.create_key(Policy=text, BypassPolicyLockoutSafetyCheck=True)["KeyMetadata"]["Arn"]
     metadata = client.describe_key(KeyId=arn)["KeyMetadata"]
@@ -291,15 +307,17 @@ def test_kms_documents_of_another_root_or_another_time(
         assert outcome(error)[0] == "ValidationException"
 
 
-def test_sts_says_who_calls(world: World) -> None:
-    answer = Clients(world).sts(world.service).get_caller_identity()
+def test_sts_says_who_calls(world: World, clients: Clients) -> None:
+    answer = clients.sts(world.service).get_caller_identity()
     assert answer["Account"] == ACCOUNT
     assert answer["Arn"] == world.service.identity.caller_arn
     assert answer["UserId"] == world.service.identity.user_id
 
 
-def test_every_service_refuses_a_wrong_secret_and_an_unknown_key(world: World) -> None:
-    clients = Clients(world)
+def test_every_service_refuses_a_wrong_secret_and_an_unknown_key(
+    world: World, clients: Clients
+) -> None:
+    clients = clients
     wrong = world.identities.user(ACCOUNT, "wrong")
     world.identities.revoke(wrong.access_key_id)
     with pytest.raises(ClientError) as error:
@@ -313,18 +331,18 @@ def test_every_service_refuses_a_wrong_secret_and_an_unknown_key(world: World) -
     assert outcome(error)[::2] == ("UnrecognizedClientException", 403)
 
 
-def test_skewed_client_is_refused(world: World) -> None:
+def test_skewed_client_is_refused(world: World, clients: Clients) -> None:
     world.clock.advance(301)
     try:
         with pytest.raises(ClientError) as error:
-            Clients(world).sts(world.service).get_caller_identity()
+            clients.sts(world.service).get_caller_identity()
     finally:
         world.clock.advance(-301)
     assert outcome(error)[::2] == ("SignatureDoesNotMatch", 403)
 
 
-def test_logging_state_is_read_and_switched_while_running(world: World) -> None:
-    client = Clients(world).bedrock(world.service)
+def test_logging_state_is_read_and_switched_while_running(world: World, clients: Clients) -> None:
+    client = clients.bedrock(world.service)
     assert "loggingConfig" not in client.get_model_invocation_logging_configuration()
     world.home.control.logging_accounts.add(ACCOUNT)
     try:
@@ -334,7 +352,7 @@ def test_logging_state_is_read_and_switched_while_running(world: World) -> None:
     assert found.get("textDataDeliveryEnabled") is True
 
 
-TOOL = {
+TOOL: ToolTypeDef = {
     "toolSpec": {
         "name": "get_weather",
         "description": "Weather of a city",
@@ -349,12 +367,12 @@ TOOL = {
 }
 
 
-def user(text: str) -> dict[str, object]:
+def user(text: str) -> MessageTypeDef:
     return {"role": "user", "content": [{"text": text}]}
 
 
-def test_converse_and_its_stream_say_the_same(world: World) -> None:
-    client = Clients(world).runtime(world.service)
+def test_converse_and_its_stream_say_the_same(world: World, clients: Clients) -> None:
+    client = clients.runtime(world.service)
     question = [user("Where is the Eiffel tower?")]
     whole = client.converse(modelId=SCRIPTED_ID, messages=question)
     streamed = client.converse_stream(modelId=SCRIPTED_ID, messages=question)
@@ -373,8 +391,8 @@ def test_converse_and_its_stream_say_the_same(world: World) -> None:
     assert events[-2]["messageStop"]["stopReason"] == "end_turn"
 
 
-def test_two_prompts_give_two_answers(world: World) -> None:
-    client = Clients(world).runtime(world.service)
+def test_two_prompts_give_two_answers(world: World, clients: Clients) -> None:
+    client = clients.runtime(world.service)
     answers = [
         client.converse(modelId=SCRIPTED_ID, messages=[user(text)])["output"]["message"]["content"]
         for text in ("one", "two")
@@ -382,10 +400,10 @@ def test_two_prompts_give_two_answers(world: World) -> None:
     assert answers[0] != answers[1]
 
 
-def test_tool_calls_parse_whole_and_streamed(world: World) -> None:
-    client = Clients(world).runtime(world.service)
+def test_tool_calls_parse_whole_and_streamed(world: World, clients: Clients) -> None:
+    client = clients.runtime(world.service)
     asked = [user("Please get weather for Oslo")]
-    config = {"tools": [TOOL]}
+    config: ToolConfigurationTypeDef = {"tools": [TOOL]}
     whole = client.converse(modelId=SCRIPTED_ID, messages=asked, toolConfig=config)
     call = whole["output"]["message"]["content"][0]["toolUse"]
     assert (whole["stopReason"], call["name"]) == ("tool_use", "get_weather")
@@ -399,7 +417,7 @@ def test_tool_calls_parse_whole_and_streamed(world: World) -> None:
     ]
     assert len(pieces) > 1
     assert json.loads("".join(pieces)) == call["input"]
-    follow_up = [
+    follow_up: list[MessageTypeDef | MessageOutputTypeDef] = [
         *asked,
         whole["output"]["message"],
         {
@@ -413,8 +431,8 @@ def test_tool_calls_parse_whole_and_streamed(world: World) -> None:
     assert answer["output"]["message"]["content"] == [{"text": "Tool result: rain"}]
 
 
-def test_bedrock_errors_before_and_within_a_stream(world: World) -> None:
-    client = Clients(world).runtime(world.service)
+def test_bedrock_errors_before_and_within_a_stream(world: World, clients: Clients) -> None:
+    client = clients.runtime(world.service)
     faults = world.home.bedrock.faults
     faults.on(throttled())
     with pytest.raises(ClientError) as error:
@@ -438,23 +456,25 @@ def test_bedrock_errors_before_and_within_a_stream(world: World) -> None:
     [(FaultKind.CUT, ProtocolError), (FaultKind.GARBAGE, ChecksumMismatch)],
 )
 def test_broken_streams_are_seen_as_broken(
-    world: World, kind: FaultKind, expected: type[Exception]
+    world: World, clients: Clients, kind: FaultKind, expected: type[Exception]
 ) -> None:
-    client = Clients(world).runtime(world.service)
+    client = clients.runtime(world.service)
     world.home.bedrock.faults.on(Fault(kind, after_events=2))
     stream = client.converse_stream(modelId=SCRIPTED_ID, messages=[user("hi")])["stream"]
     with pytest.raises(expected):
         list(stream)
 
 
-def test_cut_before_the_answer(world: World) -> None:
+def test_cut_before_the_answer(world: World, clients: Clients) -> None:
     world.home.sts.faults.on(Fault(FaultKind.CUT))
     with pytest.raises(ConnectionClosedError):
-        Clients(world).sts(world.service).get_caller_identity()
+        clients.sts(world.service).get_caller_identity()
 
 
-def test_model_ids_with_slashes_and_colons_keep_their_signature(world: World) -> None:
+def test_model_ids_with_slashes_and_colons_keep_their_signature(
+    world: World, clients: Clients
+) -> None:
     arn = "arn:aws:bedrock:us-east-1:111122223333:inference-profile/us.x-v1:0"
     with pytest.raises(ClientError) as error:
-        Clients(world).runtime(world.service).converse(modelId=arn, messages=[user("hi")])
+        clients.runtime(world.service).converse(modelId=arn, messages=[user("hi")])
     assert outcome(error)[0] == "ValidationException"
