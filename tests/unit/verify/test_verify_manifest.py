@@ -8,6 +8,7 @@ import pytest
 
 from latensgate.verify.errors import (
     BindingMismatch,
+    ConfigurationError,
     ManifestExpired,
     ManifestInvalid,
     VerificationError,
@@ -121,3 +122,8 @@ def test_a_manifest_of_the_far_future_is_no_overflow() -> None:
     far: Manifest = replace(MANIFEST, not_before=2**53 - 5_000, not_after=2**53 - 1_000)
     with pytest.raises(ManifestExpired, match="future"):
         verify_sealable(far, at=START)
+
+
+def test_a_moment_without_time_zone_is_no_moment() -> None:
+    with pytest.raises(ConfigurationError, match="time zone"):
+        verify_sealable(MANIFEST, at=at(0).replace(tzinfo=None))

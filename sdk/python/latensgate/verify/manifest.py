@@ -11,7 +11,12 @@ from hashlib import sha384
 from hmac import compare_digest
 from typing import Final
 
-from latensgate.verify.errors import BindingMismatch, ManifestExpired, ManifestInvalid
+from latensgate.verify.errors import (
+    BindingMismatch,
+    ConfigurationError,
+    ManifestExpired,
+    ManifestInvalid,
+)
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import (
     ATTESTATION_DOCUMENT_SKEW_S,
@@ -110,8 +115,11 @@ def verify_sealable(manifest: Manifest, *, at: datetime) -> Manifest:
         at: Evaluation time, with time zone.
 
     Raises:
+        ConfigurationError: ``at`` without time zone.
         ManifestExpired: Too late, or so early that a clock must be wrong.
     """
+    if at.tzinfo is None:
+        raise ConfigurationError("evaluation time: a datetime with time zone expected")
     if at < _moment(manifest.not_before, -ATTESTATION_DOCUMENT_SKEW_S):
         raise ManifestExpired("manifest: not_before lies in the future; check the clock")
     if at >= sealable_until(manifest):
