@@ -50,8 +50,7 @@ def _canonical(value: Json) -> Json:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        members = cast("dict[str, Json]", value)
-        return {name: _canonical(member) for name, member in members.items()}
+        return {name: _canonical(member) for name, member in value.items()}
     items = {jcs(_canonical(item)): _canonical(item) for item in cast("list[Json]", value)}
     ordered = [items[key] for key in sorted(items)]
     return ordered[0] if len(ordered) == 1 else ordered
