@@ -30,17 +30,20 @@ values = cast(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_what_is_written_is_read_again(value: CBORValue) -> None:
     data = encode(value)
     assert decode(data, max_bytes=len(data)) == value
 
 
+@settings(deadline=None)
 @given(values)
 def test_another_library_reads_the_same(value: CBORValue) -> None:
     assert cbor2.loads(encode(value)) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_what_is_read_has_one_form_per_order(data: bytes) -> None:
     """Whatever is accepted, another library reads alike and writes back to the same bytes."""
@@ -52,7 +55,7 @@ def test_what_is_read_has_one_form_per_order(data: bytes) -> None:
     assert cbor2.dumps(value) == data
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(values, st.data())
 def test_damage_raises_typed_errors_only(value: CBORValue, data: st.DataObject) -> None:
     damaged = bytearray(encode(value))
@@ -63,12 +66,14 @@ def test_damage_raises_typed_errors_only(value: CBORValue, data: st.DataObject) 
             reader(bytes(damaged), max_bytes=1 << 16)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_garbage_raises_typed_errors_only(data: bytes, indefinite: bool) -> None:  # noqa: FBT001 -- drawn by hypothesis
     with contextlib.suppress(MalformedError):
         decode(data, max_bytes=200, indefinite_root_map=indefinite)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(texts, integers, max_size=6))
 def test_an_indefinite_root_reads_like_a_definite_one(members: dict[str, int]) -> None:
     body = b"".join(encode(key) + encode(value) for key, value in members.items())

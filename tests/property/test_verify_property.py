@@ -65,6 +65,7 @@ def test_a_piece_replaced(name: str, start: int, length: int, piece: bytes) -> N
         refused(damaged, at)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage(document: bytes) -> None:
     refused(document, NOW)
