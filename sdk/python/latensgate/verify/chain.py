@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -99,14 +98,14 @@ class ChainCache:
 
     Keyed by anchor and the exact bytes of every certificate; the validity windows are not part of
     what is remembered: they are compared with the evaluation time on every use. Bounded by
-    ``limits.ATTESTATION_CHAIN_CACHE_COUNT``, oldest out first. Safe for threads.
+    ``limits.ATTESTATION_CHAIN_CACHE_COUNT``, oldest out first. Every step
+    is one operation of a dict, so threads may share it.
     """
 
-    __slots__ = ("_chains", "_lock")
+    __slots__ = ("_chains",)
 
     def __init__(self) -> None:
         self._chains: dict[bytes, CheckedChain] = {}
-        self._lock = Lock()
 
     def get(self, key: bytes) -> CheckedChain | None:
         """Return the chain remembered under a key of ``_cache_key``."""
@@ -114,10 +113,9 @@ class ChainCache:
 
     def put(self, key: bytes, chain: CheckedChain) -> None:
         """Remember a chain, and forget the oldest one if there are too many."""
-        with self._lock:
-            self._chains[key] = chain
-            if len(self._chains) > limits.ATTESTATION_CHAIN_CACHE_COUNT:
-                del self._chains[next(iter(self._chains))]
+        self._chains[key] = chain
+        for oldest in list(self._chains)[: -limits.ATTESTATION_CHAIN_CACHE_COUNT]:
+            self._chains.pop(oldest, None)
 
 
 def check_chain(
