@@ -58,7 +58,7 @@ class MonotonicClock(Protocol):
 class Entropy(Protocol):
     """The kernel's generator, which is fed by the NSM."""
 
-    def __call__(self, length: int) -> bytes:
+    def __call__(self, length: int, /) -> bytes:
         """Return fresh random bytes."""
         ...
 

@@ -80,16 +80,16 @@ class UpstreamIdentity:
         """Check the credentials in use again. Call it every `IDENTITY_CHECK_S`.
 
         Raises:
-            IdentityRefusedError: They no longer pass, and are forgotten at once.
-            LatensgateError: They could not be checked; what is known ages on.
+            LatensgateError: They no longer pass and are forgotten at once
+                (`ERR_UPSTREAM_IDENTITY`), or could not be checked; what is known ages on.
         """
         if self._checked is None:
             return
         held = self._checked
         try:
             checked = await self._check(held.credentials)
-        except IdentityRefusedError:
-            if self._checked is held:
+        except LatensgateError as error:
+            if self._checked is held and error.code is ErrorCode.ERR_UPSTREAM_IDENTITY:
                 self._checked = None
             raise
         if self._checked is held:  # not replaced while we asked
@@ -125,6 +125,11 @@ class UpstreamIdentity:
         """What is known, however old; for health."""
         return self._checked
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether credentials have passed lately."""
+        return self._checked is not None and self._age_s(self._checked) <= IDENTITY_MAX_AGE_S
+
     def credentials(self) -> Credentials:
         """Return credentials of the measured account, for KMS.
 
@@ -151,12 +156,15 @@ class UpstreamIdentity:
     def _fresh(self) -> CheckedIdentity:
         if self._checked is None:
             raise IdentityRefusedError("no credentials have passed the check")
-        age_s = self._clock.now_s() - self._checked.checked_at_s
+        age_s = self._age_s(self._checked)
         if age_s > IDENTITY_MAX_AGE_S:
             raise IdentityRefusedError(
                 f"the check of the credentials is {age_s} s old, at most {IDENTITY_MAX_AGE_S} s"
             )
         return self._checked
+
+    def _age_s(self, checked: CheckedIdentity) -> int:
+        return self._clock.now_s() - checked.checked_at_s
 
 
 _REFUSE: Final = "refuse"

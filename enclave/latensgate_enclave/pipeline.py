@@ -92,6 +92,7 @@ class Pipeline:
         opened = await self.open_sealed(sealed)
         record = self.new_record(opened)
         sealer = AnswerSealer(opened.answer_secret)
+        await sink.begin(record.receipt_id)
         outcome = await self.guard(self._answer(opened, record))
         content = (
             encode_error_record(outcome, pad=True)
@@ -101,7 +102,6 @@ class Pipeline:
         framed = sealer.whole_content(content)
         error = outcome if isinstance(outcome, WireError) else None
         released = self.release(opened, record, sealer, error)
-        await sink.begin(released.code)
         await sink.content(framed)
         await sink.finish(released)
 
@@ -162,6 +162,7 @@ class Pipeline:
         """Begin the private part of the receipt."""
         environment = self.parts.environment
         record = Record(
+            self.parts.receipts.new_id(),
             opened.plaintext.fields.request_id,
             opened.outer.model,
             environment.entropy,
@@ -285,6 +286,7 @@ class Pipeline:
     ) -> Released:
         """Steps 8 and 9: sign the receipt over the sealed content, seal both in the final chunk."""
         facts = Facts(
+            receipt_id=record.receipt_id,
             tenant_id=opened.outer.tenant_id,
             key_id=opened.key_id,
             attestation_hash=opened.publication.attestation_hash,

@@ -32,6 +32,7 @@ class Facts:
     """What one receipt says in public.
 
     Attributes:
+        receipt_id: From `new_id`.
         tenant_id: Whose request.
         key_id: 16 hex digits: the HPKE key it was sealed to.
         attestation_hash: The publication of that key.
@@ -41,6 +42,7 @@ class Facts:
         issued_at_s: Enclave time; only its minute is told.
     """
 
+    receipt_id: str
     tenant_id: str
     key_id: str
     attestation_hash: str
@@ -69,6 +71,10 @@ class ReceiptBook:
         self._entropy = entropy
         self._accounts: dict[str, _Account] = {}
 
+    def new_id(self) -> str:
+        """Return the id of a receipt that will be issued: `aud_` and 16 hex digits."""
+        return "aud_" + self._entropy(_ID_BYTES).hex()
+
     def issue(self, facts: Facts, private: JSONObject) -> Receipt:
         """Issue the next receipt of a tenant.
 
@@ -77,7 +83,7 @@ class ReceiptBook:
         """
         account = self._account(facts.tenant_id)
         public = PublicPart(
-            receipt_id="aud_" + self._entropy(_ID_BYTES).hex(),
+            receipt_id=facts.receipt_id,
             tenant_id=facts.tenant_id,
             key_id=facts.key_id,
             sequence=account.sequence,

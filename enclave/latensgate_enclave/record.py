@@ -40,12 +40,14 @@ class Record:
     """Gathered step by step; what a step did not reach stays null. Hashes only, no content.
 
     Attributes:
+        receipt_id: Of the receipt that there will be.
         request_id: As sealed.
         model_asked: The alias of the caller.
         started_ns: Monotonic time at the start.
         settings: Which tenant settings were applied.
     """
 
+    receipt_id: str
     request_id: str
     model_asked: str
     entropy: Entropy = field(repr=False)

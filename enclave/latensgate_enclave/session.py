@@ -73,9 +73,11 @@ class Room:
     """
 
     def __init__(self, max_calls: int) -> None:
-        self._calls_left = max_calls
+        self._max_calls = self._calls_left = max_calls
         self._bytes_left = ENCLAVE_HELD_BODIES_MAX_BYTES
         self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def take_call(self) -> None:
         """Take a place for a call.
@@ -89,6 +91,11 @@ class Room:
         if not self._calls_left:
             raise LatensgateError("every place is taken", code=ErrorCode.ERR_OVERLOADED)
         self._calls_left -= 1
+        self._empty.clear()
+
+    async def wait_empty(self) -> None:
+        """Wait until no call is open."""
+        await self._empty.wait()
 
     def take_bytes(self, count: int) -> None:
         """Take room for body bytes that are held.
@@ -104,10 +111,18 @@ class Room:
         """Return the place and the bytes of one call."""
         self._calls_left += 1
         self._bytes_left += held_bytes
+        if self._calls_left == self._max_calls:
+            self._empty.set()
 
-    def drain(self) -> None:
-        """Take no further calls."""
+    @property
+    def draining(self) -> bool:
+        """Whether no further call is taken."""
+        return self._draining
+
+    def drain(self) -> int:
+        """Take no further calls; return how many are open."""
         self._draining = True
+        return self._max_calls - self._calls_left
 
 
 class _Call:

@@ -116,8 +116,8 @@ class Released:
 class Sink(Protocol):
     """Where the sealed answer goes: the parent's connection."""
 
-    async def begin(self, code: ErrorCode | None) -> None:
-        """Say whether it is an answer or a refusal; a stream always begins as an answer."""
+    async def begin(self, receipt_id: str) -> None:
+        """Say that it opened: from here on there will be a receipt of this id."""
         ...
 
     async def content(self, framed: bytes) -> None:

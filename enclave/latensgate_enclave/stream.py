@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.pipeline import Pipeline
     from latensgate_enclave.record import Record
     from latensgate_enclave.steps import Opened, Sealed, Sink
+    from latensgate_shared.strict_json import JSONObject
 
 _PIECE_MAX_CHARS = 8_000
 """Characters of one content chunk: escaped in JSON at most 48 KB, so it fits into 64 KiB."""
@@ -51,7 +52,7 @@ async def run_stream(pipeline: Pipeline, sealed: Sealed, sink: Sink) -> None:
     opened = await pipeline.open_sealed(sealed)
     record = pipeline.new_record(opened)
     answer = _StreamedAnswer(pipeline, opened, record, sink)
-    await sink.begin(None)
+    await sink.begin(record.receipt_id)
     outcome = await pipeline.guard(answer.run())
     error = outcome if isinstance(outcome, WireError) else None
     if error is not None:
@@ -140,7 +141,7 @@ class _Collector:
         """Return the whole answer.
 
         Raises:
-            MalformedError: The arguments of a call are not a JSON object, so they cannot be scanned.
+            MalformedError: The arguments of a call are no JSON object, so nobody can scan them.
         """
         calls = tuple(
             ToolCall(begun.id, begun.name, _arguments("".join(pieces)))

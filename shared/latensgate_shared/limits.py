@@ -200,3 +200,9 @@ TENANT_DATA_KEY_CACHE_S: Final = 300
 """An opened data key is remembered so long: the time in which a changed key policy cuts us off."""
 TENANT_DATA_KEY_CACHE_MAX_COUNT: Final = 10_000
 """Opened data keys remembered at once; the oldest goes first and is asked for again."""
+
+# --- the enclave's listener ---
+SESSIONS_MAX_OPEN: Final = 64
+"""Connections of the parent at once; it keeps a few, each carries up to CALLS_MAX_OPEN calls."""
+DRAIN_TIMEOUT_MS: Final = 30_000
+"""Open calls may finish for so long after SIGTERM; then they are cut."""

@@ -82,8 +82,8 @@ def code_folders() -> list[Path]:
 def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
     """Measure the files, make the device, start the process.
 
-    The command line is ``--nsm PATH --egress PATH --listen PATH`` and the launch's arguments. The
-    environment is empty but for what keeps Python from writing compiled files.
+    The command line is ``--nsm PATH --egress unix:PATH --listen unix:PATH`` and the launch's
+    arguments. The environment is empty.
 
     Raises:
         OSError: A file to measure is missing, or the process does not start.
@@ -100,9 +100,9 @@ def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
         "--nsm",
         str(device.socket),
         "--egress",
-        str(world.tunnel.path),
+        f"unix:{world.tunnel.path}",
         "--listen",
-        str(listen),
+        f"unix:{listen}",
         *launch.arguments,
     ]
     process = subprocess.Popen(  # noqa: S603 -- own interpreter and arguments, no shell

@@ -1,0 +1,191 @@
+"""What the parent may ask, and who answers it inside: one method a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from latensgate_enclave.aws.sigv4 import Credentials
+from latensgate_enclave.steps import Sealed
+from latensgate_enclave.stream import run_stream
+from latensgate_shared.calls import (
+    AttestationAnswer,
+    AttestationCall,
+    BedrockState,
+    ConfigureKMSAnswer,
+    ConfigureKMSCall,
+    CredentialsCall,
+    Done,
+    DrainAnswer,
+    DrainCall,
+    EnclaveState,
+    HealthAnswer,
+    HealthCall,
+    InferenceCall,
+    InferenceEnd,
+    InferenceHead,
+    KMSState,
+    UsageAnswer,
+    UsageCall,
+    parse_call,
+)
+from latensgate_shared.errors import ErrorCode
+from latensgate_shared.jcs import canonicalize
+
+if TYPE_CHECKING:
+    from latensgate_enclave.identity import UpstreamIdentity
+    from latensgate_enclave.keys import KeyRing
+    from latensgate_enclave.pipeline import Pipeline
+    from latensgate_enclave.receipt_book import ReceiptBook
+    from latensgate_enclave.session import Reply, Room
+    from latensgate_enclave.steps import Released
+    from latensgate_enclave.supervisor import Supervisor
+    from latensgate_shared.frames import Request
+
+_USAGE_LABEL: Final = b"latensgate/1 usage\x00"
+
+
+class Service:
+    """Answers calls."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        supervisor: Supervisor,
+        identity: UpstreamIdentity,
+        room: Room,
+    ) -> None:
+        self._pipeline = pipeline
+        self._keys: KeyRing = pipeline.parts.keys
+        self._receipts: ReceiptBook = pipeline.parts.receipts
+        self._supervisor = supervisor
+        self._identity = identity
+        self._room = room
+
+    async def __call__(self, request: Request, body: bytes, reply: Reply) -> None:
+        """Answer one call; raises a `LatensgateError` whose code the parent is told."""
+        call = parse_call(request)
+        match call:
+            case InferenceCall():
+                await self._infer(call, body, reply)
+            case AttestationCall():
+                await self._answer(reply, await self._attest(call))
+            case HealthCall():
+                await self._answer(reply, self._health())
+            case CredentialsCall():
+                await self._answer(reply, await self._accept_credentials(call))
+            case ConfigureKMSCall():
+                await self._answer(reply, await self._configure_kms(call))
+            case UsageCall():
+                await self._usage(reply)
+            case DrainCall():
+                await self._answer(reply, self._drain())
+
+    async def _answer(
+        self,
+        reply: Reply,
+        answer: AttestationAnswer | HealthAnswer | ConfigureKMSAnswer | DrainAnswer | Done,
+    ) -> None:
+        await reply.head(answer.to_head())
+        await reply.end({})
+
+    async def _infer(self, call: InferenceCall, body: bytes, reply: Reply) -> None:
+        self._supervisor.require_open()
+        sealed, sink = Sealed(call.outer(), body), _ReplySink(reply)
+        if call.stream:
+            await run_stream(self._pipeline, sealed, sink)
+        else:
+            await self._pipeline.run(sealed, sink)
+
+    async def _attest(self, call: AttestationCall) -> AttestationAnswer:
+        self._supervisor.require_open()
+        key_id = None if call.key_id is None else bytes.fromhex(call.key_id)
+        nonce_document: bytes | None = None
+        if call.nonce is None:
+            publication = (
+                self._keys.current() if key_id is None else self._keys.find(key_id).publication
+            )
+        else:
+            publication, nonce_document = await self._keys.fresh_document(key_id, call.nonce)
+        return AttestationAnswer(
+            attestation_hash=publication.attestation_hash,
+            document=publication.document,
+            manifest=publication.manifest_bytes,
+            nonce_document=nonce_document,
+        )
+
+    async def _accept_credentials(self, call: CredentialsCall) -> Done:
+        await self._supervisor.accept_credentials(
+            Credentials(call.access_key_id, call.secret_access_key, call.session_token)
+        )
+        return Done()
+
+    async def _configure_kms(self, call: ConfigureKMSCall) -> ConfigureKMSAnswer:
+        wrapped = await self._supervisor.configure_kms(call.key_arn, call.wrapped_secret)
+        is_new = wrapped != call.wrapped_secret
+        return ConfigureKMSAnswer(KMSState.RELEASED, wrapped if is_new else None)
+
+    async def _usage(self, reply: Reply) -> None:
+        totals = canonicalize(dict(self._receipts.totals()))
+        signature = self._keys.receipt_key.sign(_USAGE_LABEL + totals)
+        await reply.head(UsageAnswer(signature).to_head())
+        await reply.body(totals)
+        await reply.end({})
+
+    def _drain(self) -> DrainAnswer:
+        return DrainAnswer(self._room.drain())
+
+    def _health(self) -> HealthAnswer:
+        because = self._supervisor.closed_because
+        return HealthAnswer(
+            enclave=self._enclave_state(because),
+            kms=_KMS_STATES.get(because, KMSState.UNREACHABLE),
+            bedrock=self._bedrock_state(),
+        )
+
+    def _enclave_state(self, because: ErrorCode | None) -> EnclaveState:
+        if self._room.draining:
+            return EnclaveState.DRAINING
+        if because is None:
+            return EnclaveState.READY
+        never = because is ErrorCode.ERR_ENCLAVE_UNAVAILABLE
+        return EnclaveState.LOCKED if never else EnclaveState.STOPPED
+
+    def _bedrock_state(self) -> BedrockState:
+        held = self._identity.held
+        if held is None:
+            return BedrockState.UNCHECKED
+        if any(held.logging.values()):
+            return BedrockState.LOGGING_ON
+        return BedrockState.READY if self._identity.is_fresh else BedrockState.UNREACHABLE
+
+
+_KMS_STATES: Final[dict[ErrorCode | None, KMSState]] = {
+    None: KMSState.RELEASED,
+    ErrorCode.ERR_ENCLAVE_UNAVAILABLE: KMSState.UNCONFIGURED,
+    ErrorCode.ERR_KMS_DENIED: KMSState.DENIED,
+    ErrorCode.ERR_KMS_KEY_UNFIT: KMSState.UNFIT,
+}
+
+
+class _ReplySink:
+    """A sealed answer as the frames of one call."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    async def begin(self, receipt_id: str) -> None:
+        await self._reply.head(InferenceHead(receipt_id).to_head())
+
+    async def content(self, framed: bytes) -> None:
+        await self._reply.body(framed)
+
+    async def finish(self, released: Released) -> None:
+        end = InferenceEnd(
+            final_chunk=released.final,
+            receipt_public=released.receipt.public.canonical(),
+            receipt_signature=released.receipt.signature,
+            latency_ms=released.values.latency_ms,
+            pii_detected=released.values.pii_detected,
+            code=released.code.name if released.code else None,
+        )
+        await self._reply.end(end.to_head())
