@@ -74,6 +74,7 @@ def parse_caller_identity(response: HttpResponse) -> CallerIdentity:
     return CallerIdentity(account, arn)
 
 
+_LEVELS: Final = 3
 _RESULT: Final = "/GetCallerIdentityResponse/GetCallerIdentityResult"
 _ARN: Final = re.compile(r"arn:aws(?:-us-gov)?:(?:iam|sts)::(?P<account>[0-9]{12}):[!-~]{1,1024}")
 _PROLOGUE: Final = re.compile(r'(?:<\?xml version="1\.0"(?: encoding="(?i:utf-8)")?\?>)?\s*+')
@@ -113,6 +114,8 @@ def _step(token: re.Match[str], path: list[str], leaves: dict[str, str]) -> None
             raise IdentityError("STS: the elements of the answer do not match")
         return
     path.append(token["name"])
+    if len(path) > _LEVELS:
+        raise IdentityError("STS: the XML of the answer is deeper than the service model's")
     key = "/" + "/".join(path)
     if key in leaves:
         raise IdentityError("STS: an element stands twice in the answer")

@@ -128,10 +128,11 @@ def _answer(response: bytes, name: str) -> dict[int | str, CBORValue]:
         value = cbor.decode(response, max_bytes=NSM_RESPONSE_MAX_BYTES)
     except MalformedError:
         raise NSMError("the answer is not CBOR") from None
-    members = value.get(name) if type(value) is dict and len(value) == 1 else None
+    if type(value) is not dict or len(value) != 1:
+        raise NSMError(f"the answer is not one to {name}")
+    members, refusal = value.get(name), value.get("Error")
     if type(members) is dict:
         return members
-    refusal = value.get("Error") if type(value) is dict else None
     if type(refusal) is str and refusal in _ERRORS:
         raise NSMError(f"the device refused {name}: {refusal}", nsm_name=refusal)
     raise NSMError(f"the answer is not one to {name}")

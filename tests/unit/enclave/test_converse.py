@@ -98,7 +98,7 @@ def test_instructions() -> None:
 
 
 def test_tool_config() -> None:
-    spec = {
+    spec: JSONObject = {
         "name": "look_up",
         "description": "Looks up.",
         "inputSchema": {"json": {"type": "object"}},
@@ -129,7 +129,7 @@ def test_tool_choice_none_leaves_tools_out_where_it_may() -> None:
 
 def test_history_with_tool_use_gets_a_tool_config() -> None:
     request = asked(USER, CALLS, *RESULTS, CALLS, *RESULTS)
-    schema = {"json": {"type": "object", "properties": {}}}
+    schema: JSONObject = {"json": {"type": "object", "properties": {}}}
     assert body(request)["toolConfig"] == {
         "tools": [
             {"toolSpec": {"name": "f", "inputSchema": schema}},
