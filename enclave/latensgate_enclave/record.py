@@ -57,10 +57,10 @@ class Record:
     evidence: JSONObject | None = None
     fields_dropped: tuple[str, ...] = ()
     policy_digest: str | None = None
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     usage: Usage | None = None
-    hashes: dict[str, JSONObject] = field(default_factory=dict)
-    timings_ms: dict[str, int] = field(default_factory=dict)
+    hashes: dict[str, JSONObject] = field(default_factory=dict[str, "JSONObject"])
+    timings_ms: dict[str, int] = field(default_factory=dict[str, int])
     started_ns: int = 0
     lap_ns: int = 0
 
