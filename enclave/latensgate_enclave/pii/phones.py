@@ -40,7 +40,7 @@ _CONTEXT: Final = words(
     " office ph phone reach ring sms tel telephone text texted voicemail whatsapp work"
 )
 _EXTENSION: Final = r"(?:[ ,]{0,2}(?i:x|ext\.?|extension)[ .:]{0,2}[0-9]{1,6})?"
-_INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,2}}[0-9]){{6,14}}{_EXTENSION}"
+_INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,3}}[0-9]){{6,14}}{_EXTENSION}"
 _NORTH_AMERICAN: Final = (
     rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?|\b[2-9][0-9]{{2}}[ .-])"
     rf"[0-9]{{3}}[ .-][0-9]{{4}}{_EXTENSION}"
@@ -66,6 +66,8 @@ _DIGIT: Final = re.compile("[0-9]")
 _NOT_DIGITS: Final = re.compile("[^0-9]")
 _GOES_ON: Final = re.compile(r"[A-Za-z0-9_\xff]|[./:-][0-9]")
 """After a match: a longer word, or a longer number, as an IP address or a time."""
+_COUNTRY_CODE: Final = re.compile(r"\+ ?\(?[0-9]{1,3}[ .()/-]{0,3}\Z")
+_COUNTRY_CODE_CHARS: Final = 9
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
 _OTHER_SHAPES: Final = re.compile(
     r"(?:(?:\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))(?: \d+)*"  # dates
@@ -126,6 +128,8 @@ def _judge(plans: Gate) -> Judge:
             return ()
         if text[0] == "+":
             return _international(match, text)
+        if _COUNTRY_CODE.search(view, max(0, match.start - _COUNTRY_CODE_CHARS), match.start):
+            return ()  # the rest of a number in international form
         return _national(match, text, plans)
 
     return judge
