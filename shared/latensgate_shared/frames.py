@@ -99,6 +99,7 @@ class FrameConnection:
 
     def __init__(self, role: Role) -> None:
         self._role = role
+        self._peer = role.peer
         self._calls = CallTable()
         self._buffer = bytearray()
         self._needed_bytes = _PREFIX_BYTES
@@ -139,7 +140,7 @@ class FrameConnection:
         if self._broken:
             raise LocalProtocolError("frames: send on a connection that has failed")
         try:
-            if isinstance(event, Chunk):
+            if type(event) is Chunk:
                 self._apply(self._role, event)  # what it admits can be written
                 return _prefixed(_encode_chunk(event))
             frame = _prefixed(cbor.encode(_array(event)))
@@ -202,13 +203,13 @@ class FrameConnection:
 
     def _deliver(self, event: Event) -> bool:
         """Apply what the peer sent; return whether this side's code is to see it."""
-        if isinstance(event, Cancel) and self._calls.late_cancel(event.call_id):
+        if type(event) is Cancel and self._calls.late_cancel(event.call_id):
             return False
-        return self._apply(self._role.peer, event) is not State.REFUSED
+        return self._apply(self._peer, event) is not State.REFUSED
 
     def _apply(self, sender: Role, event: Event) -> State:
         """Apply the rules; return the state that the call was in (UPLOADING for a new one)."""
-        if isinstance(event, Chunk):
+        if type(event) is Chunk:
             return self._calls.count_chunk(sender, event.call_id, len(event.data))
         if isinstance(event, Request):
             self._calls.start(sender, event)
