@@ -9,8 +9,8 @@ from latensgate_enclave.events import Event, EventLog
 
 def test_an_event_is_a_name_and_numbers() -> None:
     stream = io.StringIO()
-    EventLog(stream).emit(Event.CALL_ANSWERED, open_us=12, findings=0)
-    assert stream.getvalue() == "event=CALL_ANSWERED open_us=12 findings=0\n"
+    EventLog(stream).emit(Event.CALL_REFUSED, open_us=12, findings=0)
+    assert stream.getvalue() == "event=CALL_REFUSED open_us=12 findings=0\n"
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", 1.5, True, None])

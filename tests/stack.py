@@ -1,0 +1,225 @@
+"""A whole stack for tests: simulated AWS, one enclave process, and a parent's connection to it.
+
+The connection is the test's own, over the real UNIX socket with the real frame rules, so a test can
+be the honest parent or the malicious one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256, sha384
+from pathlib import Path
+
+from latensgate_enclave import VERSION
+from latensgate_shared import calls
+from latensgate_shared.errors import ErrorCode
+from latensgate_shared.frames import (
+    Accepted,
+    Cancel,
+    Chunk,
+    End,
+    Error,
+    Event,
+    FrameConnection,
+    Head,
+    HeadMap,
+    Role,
+    split_body,
+)
+from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
+from latensgate_sim.launcher import EnclaveLaunch, EnclaveProcess, code_folders, start_process
+from latensgate_sim.measure import EnclaveFiles
+from latensgate_sim.world import ACCOUNT, World
+from paths import REPOSITORY
+
+SERVICE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateService"
+ADMIN_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateKeyAdmin"
+MODEL = "claude-3.5-sonnet"
+START_TIMEOUT_S = 30.0
+
+DEPLOYMENT = f"""
+account = "{ACCOUNT}"
+regions = ["us-east-1"]
+service_role_arn = "{SERVICE_ROLE_ARN}"
+key_admin_role_arn = "{ADMIN_ROLE_ARN}"
+invocation_logging = "refuse"
+
+[models."{MODEL}"]
+model_id = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+region = "us-east-1"
+capabilities = "full"
+"""
+
+
+class CallFailedError(Exception):
+    """The enclave ended a call with an error."""
+
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass
+class Answer:
+    """What one call gave."""
+
+    head: HeadMap
+    body: bytes
+    end: HeadMap
+
+
+@dataclass
+class ParentLink:
+    """One connection to an enclave, blocking."""
+
+    peer: socket.socket
+    frames: FrameConnection = field(default_factory=lambda: FrameConnection(Role.PARENT))
+    pending: list[Event] = field(default_factory=list[Event])
+
+    @classmethod
+    def connect(cls, path: Path) -> ParentLink:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            peer = socket.socket(socket.AF_UNIX)
+            try:
+                peer.connect(str(path))
+            except OSError:
+                peer.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                peer.settimeout(START_TIMEOUT_S)
+                return cls(peer)
+
+    def close(self) -> None:
+        self.peer.close()
+
+    def start(self, call: calls.Call, body: bytes = b"") -> int:
+        """Send a call and its body; return its id."""
+        call_id = self.frames.next_call_id
+        out = self.frames.send(calls.request_frame(call_id, call))
+        out += b"".join(self.frames.send(chunk) for chunk in split_body(call_id, body))
+        self.peer.sendall(out + self.frames.send(End(call_id)))
+        return call_id
+
+    def cancel(self, call_id: int) -> None:
+        self.peer.sendall(self.frames.send(Cancel(call_id)))
+
+    def next_event(self) -> Event:
+        while not self.pending:
+            data = self.peer.recv(1 << 18)
+            if not data:
+                raise ConnectionError("the enclave closed the connection")
+            self.pending += self.frames.receive(data)
+        return self.pending.pop(0)
+
+    def finish(self, call_id: int) -> Answer:
+        """Wait for the whole answer to a call."""
+        head: HeadMap = {}
+        body = b""
+        while True:
+            event = self.next_event()
+            match event:
+                case Accepted():
+                    continue
+                case Head() if event.call_id == call_id:
+                    head = event.head
+                case Chunk() if event.call_id == call_id:
+                    body += event.data
+                case End() if event.call_id == call_id:
+                    return Answer(head, body, event.head)
+                case Error() if event.call_id == call_id:
+                    raise CallFailedError(event.code)
+                case _:
+                    raise AssertionError(f"unexpected {event}")
+
+    def call(self, call: calls.Call, body: bytes = b"") -> Answer:
+        return self.finish(self.start(call, body))
+
+
+@dataclass
+class Stack:
+    """A running world with one enclave."""
+
+    world: World
+    process: EnclaveProcess
+    config: Path
+    key_arn: str
+
+    def link(self) -> ParentLink:
+        return ParentLink.connect(self.process.listen)
+
+    def parameters(self) -> KeyPolicyParameters:
+        return key_policy_parameters(self.process, self.config)
+
+    def credentials(self) -> calls.CredentialsCall:
+        held = self.world.service
+        return calls.CredentialsCall(
+            access_key_id=held.access_key_id,
+            secret_access_key=held.secret_access_key,
+            session_token=held.session_token or "",
+            expires_at_s=int(self.world.clock.now().timestamp()) + 3600,
+        )
+
+    def open_gate(self, link: ParentLink) -> None:
+        """Do what an honest parent does at the start."""
+        link.call(self.credentials())
+        link.call(calls.ConfigureKMSCall(self.key_arn))
+
+
+def write_config(folder: Path, world: World, *, deployment: str = DEPLOYMENT) -> Path:
+    """Write the four measured files of a simulated enclave."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(REPOSITORY / "enclave/policy.toml", folder / "policy.toml")
+    (folder / "deployment.toml").write_text(deployment)
+    root_sha256 = sha256(ssl.PEM_cert_to_DER_cert(world.ca_path.read_text())).hexdigest()
+    (folder / "trust.toml").write_text(f'flavour = "sim"\ntls_root_sha256 = ["{root_sha256}"]\n')
+    shutil.copy(world.ca_path, folder / "ca.pem")
+    return folder
+
+
+def launch(
+    world: World, config: Path, name: str = "enclave", *, extra_code: Sequence[Path] = ()
+) -> EnclaveProcess:
+    """Measure and start an enclave process."""
+    runtime = [*code_folders(), *extra_code, config / "policy.toml", config / "trust.toml"]
+    files = EnclaveFiles(
+        runtime=[*runtime, config / "ca.pem"], application=[config / "deployment.toml"]
+    )
+    return start_process(world, EnclaveLaunch(name, files, ["--config", str(config)]))
+
+
+def key_policy_parameters(process: EnclaveProcess, config: Path) -> KeyPolicyParameters:
+    pcrs = process.device.measurements
+    digest = sha384((config / "deployment.toml").read_bytes()).hexdigest()
+    return KeyPolicyParameters(
+        account_id=ACCOUNT,
+        partition="aws",
+        service_role_arn=SERVICE_ROLE_ARN,
+        key_admin_role_arn=ADMIN_ROLE_ARN,
+        pcr0=pcrs.pcr0.hex(),
+        pcr1=pcrs.pcr1.hex(),
+        pcr2=pcrs.pcr2.hex(),
+        context_service="latensgate",
+        context_release=VERSION,
+        context_deployment_digest=f"sha384:{digest}",
+    )
+
+
+@contextmanager
+def running_stack(folder: Path, world: World) -> Iterator[Stack]:
+    """Start an enclave beside a world and make its KMS key."""
+    config = write_config(folder / "config", world)
+    process = launch(world, config)
+    try:
+        policy = render_key_policy_text(key_policy_parameters(process, config))
+        yield Stack(world, process, config, world.create_key(policy))
+    finally:
+        process.stop()
