@@ -44,7 +44,7 @@ class ShownCertificate:
 def shown_chain(said: UntrustedDocument) -> tuple[ShownCertificate, ...]:
     """Return every certificate of a document in its own order: bundle first, leaf last."""
     ders = (*said.cabundle, said.certificate)
-    return tuple(_shown(der, _role(place, len(ders))) for place, der in enumerate(ders))
+    return tuple(show(der, _role(place, len(ders))) for place, der in enumerate(ders))
 
 
 def _role(place: int, count: int) -> str:
@@ -53,7 +53,8 @@ def _role(place: int, count: int) -> str:
     return "root" if place == 0 else f"authority {place}"
 
 
-def _shown(der: bytes, role: str) -> ShownCertificate:
+def show(der: bytes, role: str) -> ShownCertificate:
+    """Read one certificate for people; what cannot be read is said to be so."""
     fingerprint = sha256(der).hexdigest()
     try:
         with warnings.catch_warnings():
