@@ -141,7 +141,7 @@ class Pipeline:
                 code=ErrorCode.ERR_OUTER_MISMATCH,
             )
         plaintext, secret = parse_plaintext(opened.plaintext), opened.answer_secret
-        body = plaintext.body_object
+        body, raw = plaintext.body_object, plaintext.body
         if plaintext.fields.kms_envelope is not None:
             envelope = plaintext.fields.kms_envelope
             data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
@@ -155,6 +155,7 @@ class Pipeline:
             publication=publication,
             plaintext=plaintext,
             body=check_body_model(body or {}, outer),
+            body_bytes=raw,
             answer_secret=secret,
         )
 
@@ -168,7 +169,7 @@ class Pipeline:
             environment.entropy,
             environment.monotonic_ns,
         )
-        record.hash_content("opened", opened.plaintext.body)
+        record.hash_content("opened", opened.body_bytes)
         return record
 
     def admit(self, opened: Opened, record: Record) -> Admitted:

@@ -53,7 +53,18 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Opened:
-    """It opened under a key that only this enclave holds; its content is not judged yet."""
+    """It opened under a key that only this enclave holds; its content is not judged yet.
+
+    Attributes:
+        outer: What stands outside, bound by the seal.
+        request_hash: Of the sealed bytes.
+        key_id: 16 hex digits.
+        publication: Of that key.
+        plaintext: All that was sealed.
+        body: The OpenAI request, parsed.
+        body_bytes: The exact text of it, out of the KMS envelope if there was one.
+        answer_secret: What the answer is sealed under.
+    """
 
     outer: Outer
     request_hash: str
@@ -61,6 +72,7 @@ class Opened:
     publication: Publication
     plaintext: SealedPlaintext
     body: JSONObject
+    body_bytes: bytes
     answer_secret: AnswerSecret
 
 

@@ -55,7 +55,7 @@ ERROR_MESSAGE_MAX_CHARS: Final = 4_096
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
 REPLAY_MAX_IDS: Final = 1_000_000
-"""Request ids remembered at once: 1,600 a second over two windows, about 150 MB; more is refused."""
+"""Request ids remembered at once: 1,600 a second over two windows, about 150 MB; then refuse."""
 NAME_MAX_CHARS: Final = 256
 """Model names and operations: no real one is longer than 100."""
 
@@ -171,7 +171,7 @@ EGRESS_READ_BYTES: Final = 64 * KIB
 SOCKET_READ_BYTES: Final = 256 * KIB
 """Largest piece that one read of the parent's socket takes: the default vsock buffer."""
 CALL_UPLOAD_TIMEOUT_MS: Final = 30_000
-"""From a call's request frame to the end of its body; 15 MiB over vsock take well under a second."""
+"""From a call's request frame to the end of its body; 15 MiB over vsock take under a second."""
 ENCLAVE_HELD_BODIES_MAX_BYTES: Final = 256 * MIB
 """Request bodies held by all calls together: an enclave's memory is fixed."""
 AWS_CONTROL_DEADLINE_MS: Final = 10_000

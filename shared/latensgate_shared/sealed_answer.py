@@ -7,7 +7,7 @@ honest enclave) would still not use a key twice.
 
 from __future__ import annotations
 
-import os
+import secrets
 from dataclasses import dataclass
 from hashlib import sha384
 from typing import Final
@@ -103,7 +103,7 @@ class AnswerSealer(Concealed):
     __slots__ = ("_done", "_hash", "_head", "_messages")
 
     def __init__(self, secret: AnswerSecret) -> None:
-        self._begin(secret, os.urandom(RESPONSE_NONCE_BYTES))
+        self._begin(secret, secrets.token_bytes(RESPONSE_NONCE_BYTES))
 
     def _begin(self, secret: AnswerSecret, response_nonce: bytes) -> None:
         """Take the nonce as an argument, so that vectors can be made; twice is fatal."""
