@@ -100,8 +100,8 @@ def sign(
     added: tuple[tuple[str, str], ...] = (("x-amz-date", stamp),)
     if credentials.session_token is not None:
         added += (("x-amz-security-token", credentials.session_token),)
-    dated = replace(request, headers=request.headers + added)
-    canonical, names = _canonical_request(dated)
+    headers = request.headers + added
+    canonical, names = _canonical_request(request, headers)
     scope_text = f"{stamp[:8]}/{scope.region}/{scope.service}/aws4_request"
     to_sign = f"{_ALGORITHM}\n{stamp}\n{scope_text}\n{sha256(canonical.encode()).hexdigest()}"
     key = _signing_key(credentials.secret_access_key, scope_text)
@@ -110,16 +110,18 @@ def sign(
         f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope_text}, "
         f"SignedHeaders={names}, Signature={signature}"
     )
-    return replace(dated, headers=(*dated.headers, ("authorization", authorization)))
+    return replace(request, headers=(*headers, ("authorization", authorization)))
 
 
-def _canonical_request(request: HttpRequest) -> tuple[str, str]:
+def _canonical_request(
+    request: HttpRequest, headers: tuple[tuple[str, str], ...]
+) -> tuple[str, str]:
     """Return the canonical request and its list of signed fields."""
     segments = request.path.split("/")[1:]
     if not _SEGMENT_REFUSED.isdisjoint(segments) and segments != [""]:
         raise SigningError("SigV4: the path has an empty or a dot segment")
-    fields = {name.lower(): " ".join(value.split()) for name, value in request.headers}
-    if len(fields) != len(request.headers) or "host" in fields:
+    fields = {name.lower(): " ".join(value.split()) for name, value in headers}
+    if len(fields) != len(headers) or "host" in fields:
         raise SigningError("SigV4: a field stands twice")
     fields["host"] = request.host
     ordered = sorted(fields.items())
