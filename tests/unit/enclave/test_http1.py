@@ -113,8 +113,7 @@ def test_body_streams_before_the_end() -> None:
 
 def test_repeated_fields_are_joined_and_space_is_cut() -> None:
     data = (
-        b"HTTP/1.1 503\r\nA: \t1 \r\na:2  3\r\nB:\r\nConnection: Close\r\n"
-        b"content-length:0\r\n\r\n"
+        b"HTTP/1.1 503\r\nA: \t1 \r\na:2  3\r\nB:\r\nConnection: Close\r\ncontent-length:0\r\n\r\n"
     )
     head, end = read(data)
     assert head == ResponseHead(
