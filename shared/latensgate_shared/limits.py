@@ -151,9 +151,11 @@ CHAT_STOP_MAX_COUNT: Final = 4
 
 # --- personal data (DESIGN 7a) ---
 PII_TEXT_MAX_CHARS: Final = 1_048_576
-"""Code points of one scanned text: well above any context window; about 2 s when dense with PII."""
+"""Code points of one scanned text: above most context windows; 1 s when dense, 10 s at worst."""
 PII_REQUEST_MAX_CHARS: Final = 4_194_304
 """Code points scanned for one request, all texts together: bounds the time of one request."""
+PII_TEXT_COST_CHARS: Final = 64
+"""Code points that each text takes off that budget besides its own: an empty scan takes as long."""
 PII_FINDINGS_MAX_COUNT: Final = 100_000
 """Findings of one request: more is not text that people write, and memory grows with each."""
 PII_REGEX_MAX_BYTES: Final = 32 * MIB

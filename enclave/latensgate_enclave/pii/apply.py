@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from latensgate_enclave.pii.errors import PIIHardFailError, PIITooLargeError
 from latensgate_enclave.pii.findings import Category, Finding, without_explained
 from latensgate_enclave.pii.policy import NO_OPINION, Action, Direction, Policy
-from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_REQUEST_MAX_CHARS
+from latensgate_shared.limits import (
+    PII_FINDINGS_MAX_COUNT,
+    PII_REQUEST_MAX_CHARS,
+    PII_TEXT_COST_CHARS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -142,7 +146,7 @@ def scan_texts(
     tally = _Tally()
     texts: list[str] = []
     for part in parts:
-        budget.spend_chars(len(part.text))
+        budget.spend_chars(len(part.text) + PII_TEXT_COST_CHARS)
         acting = rules[part.direction]
         if not acting:
             texts.append(part.text)

@@ -42,6 +42,7 @@ _CONTEXT_CHARS: Final = 96
 _CONTEXT_WORDS: Final = 5
 """Presidio looks at five words before a finding."""
 _WORD: Final = re.compile("[a-z0-9]+")
+_CAMEL_CASE: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class _Context:
             found = _WORD.findall(before.lower())
             words = self.known[position] = frozenset(found[-_CONTEXT_WORDS:])
         return words
+
+
+def _spaced(hint: str) -> str:
+    """Return the end of a hint, ``customerSsn`` as two words; long names cost no more time."""
+    return _CAMEL_CASE.sub(" ", hint[-_CONTEXT_CHARS:])
 
 
 def _first_whole_word(text: str, start: int) -> int:
@@ -157,7 +163,7 @@ class Tier1Engine:
 
     def _scan(self, text: str, categories: frozenset[Category], hint: str) -> tuple[Finding, ...]:
         view = view_of(text)
-        context = _Context(view, hint)
+        context = _Context(view, _spaced(hint))
         findings: list[Finding] = []
         for index in self._gate.matching(view.data):
             armed = self._armed[index]

@@ -19,6 +19,7 @@ from latensgate_enclave.pii import (
 )
 from latensgate_enclave.pii.findings import merge
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.limits import PII_TEXT_COST_CHARS
 
 if TYPE_CHECKING:
     from latensgate_enclave.pii import Policy
@@ -142,10 +143,10 @@ def test_a_hard_fail_counts_over_all_texts(engine: Tier1Engine) -> None:
 def test_the_budget_is_shared_by_the_calls_of_a_request(engine: Tier1Engine) -> None:
     rules = policy(EMAIL_ADDRESS="mask")
     part = TextPart("ann@example.com", PROMPT)
-    budget = Budget(max_chars=30)
+    budget = Budget(max_chars=2 * (len(part.text) + PII_TEXT_COST_CHARS))
     scan_texts(engine, rules, [part, part], budget=budget)
     with pytest.raises(PIITooLargeError):
-        scan_texts(engine, rules, [part], budget=budget)
+        scan_texts(engine, rules, [TextPart("", PROMPT)], budget=budget)
     with pytest.raises(PIITooLargeError):
         scan_texts(engine, rules, [part, part], budget=Budget(max_findings=1))
 

@@ -194,7 +194,9 @@ def test_other_categories(
 
 def test_the_name_of_a_json_member_is_context(engine: Tier1Engine) -> None:
     assert found(engine, "219099998", Category.US_SSN) == []
-    assert found(engine, "219099998", Category.US_SSN, hint="customer ssn") == ["219099998"]
+    for hint in ("customer ssn", "customer_ssn", "customerSsn", "x" * 1_000 + " ssn"):
+        assert found(engine, "219099998", Category.US_SSN, hint=hint) == ["219099998"]
+    assert found(engine, "219099998", Category.US_SSN, hint="ssn" + " x" * 50) == []
 
 
 def test_context_is_whole_words_and_near(engine: Tier1Engine) -> None:
