@@ -5,15 +5,23 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 from latensgate.cli import __main__ as entry
 from latensgate.cli.__main__ import cli
 from latensgate.cli.exit_codes import KIND_TO_CODE, ExitCode
+from latensgate.cli.inspection import Question
+from latensgate.cli.inspection import inspect as look
+from latensgate.cli.machine import to_json
+from latensgate.cli.render import report
 from latensgate.verify.anchors import AWS_NITRO_ROOT_G1_SHA256
 from latensgate.verify.errors import KINDS, STEPS
 from paths import OWN_VECTORS, REPOSITORY, published
@@ -140,6 +148,7 @@ def test_a_foreign_root_is_explained() -> None:
     )
     assert result.exit_code == ExitCode.UNTRUSTED
     assert "only the fingerprint of the root counts" in result.output
+    assert "This is NOT Amazon's root." in result.output
 
 
 def test_qemu_is_named(tmp_path: Path) -> None:
@@ -194,6 +203,20 @@ def test_a_certificate_that_is_none_is_shown_as_such() -> None:
     assert result.exit_code == ExitCode.UNTRUSTED
     assert "not a certificate" in result.output
     assert "unreadable" in result.output
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 4_600), st.integers(1, 255), st.binary(max_size=3))
+def test_an_altered_document_is_shown_and_never_accepted(at: int, mask: int, extra: bytes) -> None:
+    data = bytearray(real().read_bytes())
+    data[at % len(data)] ^= mask
+    document = bytes(data) + extra
+    moment = datetime(2026, 4, 21, 22, 33, 40, tzinfo=UTC)
+    inspection = look(Question(document=document, at=moment))
+    assert inspection.failure is not None
+    told = json.loads(to_json(inspection))
+    assert told["exit_code"] not in {ExitCode.VERIFIED, ExitCode.NOT_COMPARED}
+    Console(width=100, file=StringIO()).print(report(inspection))
 
 
 # --- nonce and manifest ---

@@ -17,6 +17,7 @@ from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.inspection import State
 from latensgate.cli.text import printable, relative, utc
 from latensgate.cli.words import explanation, headline, pcr_meaning, user_data_meaning
+from latensgate.verify.anchors import AWS_NITRO_ROOT_G1_SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +115,10 @@ def _chain(inspection: Inspection, said: UntrustedDocument) -> RenderableType:
             if not entry.not_before <= inspection.question.at <= entry.not_after:
                 valid.stylize("red")
         table.add_row(entry.role, Text(entry.subject), valid, entry.key or "-")
-    root = Text(f"SHA-256 of the root: {chain[0].sha256}", "dim")
+    root = Text(f"SHA-256 of the root: {chain[0].sha256}\n", "dim")
+    amazon = chain[0].sha256 == AWS_NITRO_ROOT_G1_SHA256
+    root.append("This is Amazon's root." if amazon else "This is NOT Amazon's root.")
+    root.stylize("" if amazon else "yellow", root.plain.index("\n"))
     return Group(table, Padding(root, (0, 1)))
 
 
