@@ -9,7 +9,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vectors import answers, binding, documents, kms, merkle, receipts, records, requests, small
+from vectors import (
+    answers,
+    binding,
+    documents,
+    http,
+    kms,
+    merkle,
+    receipts,
+    records,
+    requests,
+    small,
+)
 from vectors.case import Case, write_folder
 
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "tests" / "vectors"
@@ -22,6 +33,7 @@ def folders() -> dict[str, list[Case]]:
         "binding": binding.bindings(),
         "canonical": small.canonical(),
         "document": documents.cases(),
+        "http": http.cases(),
         "key_id": small.key_ids(),
         "kms_policy": kms.cases(),
         "manifest": binding.manifests(),

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate.conformance.primitives import base64_text, kem_of
 from latensgate_shared import hpke, sealed
-from latensgate_shared.answer_records import parse_content_record, parse_final_record
+from latensgate_shared.answer_records import (
+    AnswerValues,
+    parse_content_record,
+    parse_final_record,
+)
 from latensgate_shared.jcs import canonicalize
-from latensgate_shared.messages import Outer
+from latensgate_shared.messages import (
+    Outer,
+    check_hints,
+    parse_inference_answer,
+    parse_inference_request,
+    parse_stream_chunk,
+)
 from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
 
 if TYPE_CHECKING:
@@ -119,7 +129,36 @@ def _open_answer(arguments: Arguments) -> JSONObject:
     }
 
 
+def _parse_inference_request(arguments: Arguments) -> JSONObject:
+    request = parse_inference_request(
+        arguments.base64("body_base64"), arguments.text("attestation_header")
+    )
+    return {
+        "outer_sha256": hashlib.sha256(request.outer.canonical()).hexdigest(),
+        "request_hash": sealed.request_hash(request.sealed_request),
+    }
+
+
+def _parse_stream_chunk(arguments: Arguments) -> JSONObject:
+    return {"chunk_hex": parse_stream_chunk(arguments.base64("data_base64")).hex()}
+
+
+def _check_inference_answer(arguments: Arguments) -> JSONObject:
+    answer = parse_inference_answer(arguments.base64("body_base64"))
+    told = arguments.object("values")
+    values = AnswerValues(
+        audit_receipt_id=told.text("audit_receipt_id"),
+        attestation_hash=told.text("attestation_hash"),
+        latency_ms=told.integer("latency_ms"),
+        pii_detected=told.boolean("pii_detected"),
+        usage=None,
+    )
+    checked = check_hints(answer, values)
+    return {"answer_sha256": hashlib.sha256(checked.sealed_answer).hexdigest()}
+
+
 OPERATIONS: Final[dict[str, Callable[[Arguments], JSONObject]]] = {
+    "check_inference_answer": _check_inference_answer,
     "key_id": _key_id,
     "open_answer": _open_answer,
     "open_request": _open_request,
@@ -127,5 +166,7 @@ OPERATIONS: Final[dict[str, Callable[[Arguments], JSONObject]]] = {
     "padme": _padme,
     "parse_content": _parse_content,
     "parse_final": _parse_final,
+    "parse_inference_request": _parse_inference_request,
     "parse_plaintext": _parse_plaintext,
+    "parse_stream_chunk": _parse_stream_chunk,
 }
