@@ -118,11 +118,13 @@ def _rewrite_answer(answer: ChatAnswer, see: See) -> ChatAnswer:
 
 def _object(value: JSONObject, see: See, direction: Direction) -> JSONObject:
     rewritten: JSONObject = {}
+    alike: dict[str, int] = {}
     for name, member in value.items():
-        seen_name = see(TextPart(name, direction))
-        while seen_name in rewritten:  # two names masked alike both stay
-            seen_name += "_"
-        rewritten[seen_name] = _value(member, see, direction, name)
+        seen_name = unique = see(TextPart(name, direction))
+        while unique in rewritten:  # names that were masked alike are numbered, so that all stay
+            alike[seen_name] = alike.get(seen_name, 1) + 1
+            unique = f"{seen_name}_{alike[seen_name]}"
+        rewritten[unique] = _value(member, see, direction, name)
     return rewritten
 
 
