@@ -226,6 +226,11 @@ TRANSITIONS: Final[Mapping[Role, _Moves]] = {
 """Who may send what in which state, and what follows. What is not here is illegal."""
 
 _NO_MOVES: Final[Mapping[Kind, State]] = {}
+_TAKES_CHUNKS: Final = {
+    role: frozenset(state for state, kinds in moves.items() if Kind.CHUNK in kinds)
+    for role, moves in TRANSITIONS.items()
+}
+"""The table's column for chunks, which leave every state as it is: asked once for each token."""
 _NOT_CANCELLED: Final = frozenset({State.UPLOADED, State.ACCEPTED, State.ANSWERING, State.REFUSED})
 """States that end a call without the parent having cancelled it."""
 
@@ -263,7 +268,7 @@ class CallTable:
     def count_chunk(self, sender: Role, call_id: int, size: int) -> State:
         """Admit ``size`` bytes of a body; return the call's state."""
         call = self.open.get(call_id)
-        if call is None or Kind.CHUNK not in TRANSITIONS[sender].get(call.state, _NO_MOVES):
+        if call is None or call.state not in _TAKES_CHUNKS[sender]:
             raise self._illegal_move(sender, call_id, Kind.CHUNK)
         if not 1 <= size <= CHUNK_DATA_MAX_BYTES:
             raise IllegalError(f"a chunk of {size} bytes, 1 to {CHUNK_DATA_MAX_BYTES} expected")

@@ -67,6 +67,7 @@ __all__ = [
 ]
 
 _PREFIX_BYTES: Final = 4
+_REFUSED: Final = State.REFUSED
 _CHUNK_HEAD: Final = b"\x83\x03"
 """CBOR: array of 3, then Kind.CHUNK."""
 _LONG: Final = 24
@@ -141,7 +142,7 @@ class FrameConnection:
             raise LocalProtocolError("frames: send on a connection that has failed")
         try:
             if type(event) is Chunk:
-                self._apply(self._role, event)  # what it admits can be written
+                self._apply_chunk(self._role, event)  # what it admits can be written
                 return _prefixed(_encode_chunk(event))
             frame = _prefixed(cbor.encode(_array(event)))
             self._apply(self._role, event)
@@ -203,14 +204,17 @@ class FrameConnection:
 
     def _deliver(self, event: Event) -> bool:
         """Apply what the peer sent; return whether this side's code is to see it."""
+        if type(event) is Chunk:
+            return self._apply_chunk(self._peer, event) is not _REFUSED
         if type(event) is Cancel and self._calls.late_cancel(event.call_id):
             return False
-        return self._apply(self._peer, event) is not State.REFUSED
+        return self._apply(self._peer, event) is not _REFUSED
+
+    def _apply_chunk(self, sender: Role, chunk: Chunk) -> State:
+        return self._calls.count_chunk(sender, chunk.call_id, len(chunk.data))
 
     def _apply(self, sender: Role, event: Event) -> State:
         """Apply the rules; return the state that the call was in (UPLOADING for a new one)."""
-        if type(event) is Chunk:
-            return self._calls.count_chunk(sender, event.call_id, len(event.data))
         if isinstance(event, Request):
             self._calls.start(sender, event)
         elif isinstance(event, Ping | Pong):
