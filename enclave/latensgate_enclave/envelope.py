@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from latensgate_enclave.aws import kms
-from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.hpke_primitives import Concealed
+from latensgate_shared.kms_envelope import DATA_KEY_BYTES, EnvelopeError, encryption_context
 from latensgate_shared.limits import (
     TENANT_DATA_KEY_CACHE_MAX_COUNT,
     TENANT_DATA_KEY_CACHE_S,
@@ -25,16 +22,6 @@ if TYPE_CHECKING:
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.gate import KMSClient, Recipient
     from latensgate_shared.sealed_plaintext import KMSEnvelope
-
-_NONCE_BYTES: Final = 12
-_KEY_BYTES: Final = 32
-PURPOSE: Final = "latensgate/1 request body"
-
-
-class EnvelopeError(LatensgateError):
-    """The tenant's key did not release the data key, or the body is not under it."""
-
-    code = ErrorCode.ERR_KMS_ENVELOPE
 
 
 class TenantKeys(Concealed):
@@ -80,26 +67,13 @@ class TenantKeys(Concealed):
             request = kms.decrypt_request(
                 key,
                 envelope.wrapped_data_key,
-                context={"tenant": tenant_id, "purpose": PURPOSE},
+                context=encryption_context(tenant_id),
                 document=await self._recipient.document(),
             )
             blob = await self._client.ask(request, key, lambda it: kms.parse_decrypt(it, key))
             data_key = self._recipient.open(blob)
         except (kms.KMSUnfitError, kms.KeyArnError) as error:
             raise EnvelopeError(error.detail) from None
-        if len(data_key) != _KEY_BYTES:
-            raise EnvelopeError(f"a data key of {_KEY_BYTES} bytes expected")
+        if len(data_key) != DATA_KEY_BYTES:
+            raise EnvelopeError(f"a data key of {DATA_KEY_BYTES} bytes expected")
         return data_key
-
-
-def open_body(data_key: bytes, request_id: str, sealed_body: bytes) -> bytes:
-    """Open `nonce ‖ AES-256-GCM(data key, body, AAD = request_id)` (docs/spec/wire.md 5).
-
-    Raises:
-        EnvelopeError: It does not open.
-    """
-    nonce, ciphertext = sealed_body[:_NONCE_BYTES], sealed_body[_NONCE_BYTES:]
-    try:
-        return AESGCM(data_key).decrypt(nonce, ciphertext, request_id.encode())
-    except (InvalidTag, ValueError):
-        raise EnvelopeError("the body does not open under the tenant's data key") from None

@@ -35,7 +35,6 @@ from latensgate_enclave.chat_texts import (
     with_answer_texts,
     with_request_texts,
 )
-from latensgate_enclave.envelope import open_body
 from latensgate_enclave.events import Event
 from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, parse_policy, scan_texts
 from latensgate_enclave.receipt_book import Facts
@@ -60,6 +59,7 @@ from latensgate_shared.answer_records import (
 )
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.kms_envelope import open_body
 from latensgate_shared.limits import ERROR_MESSAGE_MAX_CHARS, SEALED_REQUEST_MAX_BYTES
 from latensgate_shared.messages import DEFAULT_OPERATION
 from latensgate_shared.sealed import AnswerSealer, open_request, request_hash
