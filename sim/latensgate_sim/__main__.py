@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -17,6 +18,7 @@ from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
 from latensgate_sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from latensgate_sim.models import Model
@@ -38,13 +40,6 @@ if TYPE_CHECKING:
 def main(model: str, regions: tuple[str, ...], nitro_root: Path | None) -> None:
     """Start NSM, KMS, STS and Bedrock on this machine until Ctrl-C."""
     console = Console()
-    stop = threading.Event()
-
-    def stopped(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stopped)
     engine = load_model(model, console)
     config = WorldConfig(
         regions=regions,
@@ -52,13 +47,30 @@ def main(model: str, regions: tuple[str, ...], nitro_root: Path | None) -> None:
         local=engine,
         nitro_root_path=nitro_root,
     )
-    with World(config) as world:
+    with stop_signal() as stop, World(config) as world:
         files = EnclaveFiles(runtime=code_folders(), application=())
         world.add_enclave("enclave", measure_enclave_files(files))
         show(world, console)
         stop.wait()
         console.print("Stopping ...")
     console.print("Stopped; nothing is left running.")
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event, for as long as the context lasts."""
+    stop = threading.Event()
+
+    def stopped(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stopped) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def load_model(model: str, console: Console) -> Model | None:

@@ -100,6 +100,9 @@ class KMS:
             "GetKeyPolicy": self._get_key_policy,
             "PutKeyPolicy": self._put_key_policy,
             "ListGrants": self._list_grants,
+            "ListKeyPolicies": self._list_key_policies,
+            "ListResourceTags": self._list_resource_tags,
+            "GetKeyRotationStatus": self._get_key_rotation_status,
             "CreateGrant": self._create_grant,
             "RevokeGrant": self._revoke_grant,
             "CreateAlias": self._create_alias,
@@ -109,6 +112,7 @@ class KMS:
             "ScheduleKeyDeletion": self._schedule_key_deletion,
             "Encrypt": self._encrypt,
             "Decrypt": self._decrypt,
+            "ReEncrypt": self._re_encrypt,
             "GenerateDataKey": self._generate_data_key,
             "GenerateDataKeyWithoutPlaintext": self._generate_data_key_without_plaintext,
         }
@@ -149,6 +153,18 @@ class KMS:
     def _get_key_policy(self, identity: Identity, parameters: Parameters) -> Answer:
         key = self._allowed_key("GetKeyPolicy", identity, parameters)
         return {"Policy": key.policy, "PolicyName": "default"}
+
+    def _list_key_policies(self, identity: Identity, parameters: Parameters) -> Answer:
+        self._allowed_key("ListKeyPolicies", identity, parameters)
+        return {"PolicyNames": ["default"], "Truncated": False}
+
+    def _list_resource_tags(self, identity: Identity, parameters: Parameters) -> Answer:
+        self._allowed_key("ListResourceTags", identity, parameters)
+        return {"Tags": [], "Truncated": False}
+
+    def _get_key_rotation_status(self, identity: Identity, parameters: Parameters) -> Answer:
+        key = self._allowed_key("GetKeyRotationStatus", identity, parameters)
+        return {"KeyId": key.arn, "KeyRotationEnabled": key.key_rotation_status}
 
     def _put_key_policy(self, identity: Identity, parameters: Parameters) -> Answer:
         bypass = _bypass(parameters)
@@ -232,6 +248,22 @@ class KMS:
             raise AWSError(400, "IncorrectKeyException", text)
         plaintext, arn = self.keys.backend(str(key.account_id)).decrypt(blob, context)
         return {"KeyId": arn, **_ALGORITHM, **self._released(plaintext, recipient)}
+
+    def _re_encrypt(self, identity: Identity, parameters: Parameters) -> Answer:
+        blob = _blob(parameters, "CiphertextBlob")
+        source = self.keys.of_ciphertext(blob)
+        context = _encryption_context(parameters, "SourceEncryptionContext")
+        self.keys.authorize(identity, Use("ReEncryptFrom", source, None, context))
+        target = self.keys.resolve(_text(parameters, "DestinationKeyId"), identity.account)
+        new_context = _encryption_context(parameters, "DestinationEncryptionContext")
+        self.keys.authorize(identity, Use("ReEncryptTo", target, None, new_context))
+        check_usable(source)
+        check_usable(target)
+        plaintext, _ = self.keys.backend(str(source.account_id)).decrypt(blob, context)
+        made, arn = self.keys.backend(str(target.account_id)).encrypt(
+            target.id, plaintext, new_context
+        )
+        return {"CiphertextBlob": _base64(made), "KeyId": arn, "SourceKeyId": source.arn}
 
     def _generate_data_key(self, identity: Identity, parameters: Parameters) -> Answer:
         key, context, recipient = self._use("GenerateDataKey", identity, parameters)
@@ -320,8 +352,8 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _encryption_context(parameters: Parameters) -> dict[str, str]:
-    value = parameters.get("EncryptionContext") or {}
+def _encryption_context(parameters: Parameters, name: str = "EncryptionContext") -> dict[str, str]:
+    value = parameters.get(name) or {}
     if not isinstance(value, dict):
         raise AWSError(400, "SerializationException")
     return {str(key): str(item) for key, item in cast("dict[object, object]", value).items()}

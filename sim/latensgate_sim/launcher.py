@@ -34,14 +34,14 @@ class EnclaveLaunch:
         files: What is measured: code, ``policy.toml``, ``trust.toml``, ``deployment.toml``.
         arguments: Command line after the sockets; it must name the measured files only.
         debug: Zero PCRs, as in ``--debug-mode``.
-        module: What Python runs; tests start a stand-in.
+        program: What Python runs; tests start a stand-in.
     """
 
     name: str
     files: EnclaveFiles
     arguments: Sequence[str] = ()
     debug: bool = False
-    module: str = MODULE
+    program: Sequence[str] = ("-m", MODULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
         sys.executable,
         "-I",  # neither the environment nor the working folder choose what is imported
         "-B",
-        "-m",
-        launch.module,
+        *launch.program,
         "--nsm",
         str(device.socket),
         "--egress",
