@@ -9,12 +9,15 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256, sha384
 from pathlib import Path
+from typing import Self
 
 from latensgate_enclave import VERSION
 from latensgate_shared import calls
@@ -34,7 +37,7 @@ from latensgate_shared.frames import (
 )
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
 from latensgate_sim.launcher import EnclaveLaunch, EnclaveProcess, code_folders, start_process
-from latensgate_sim.measure import EnclaveFiles
+from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
 from latensgate_sim.world import ACCOUNT, World
 from paths import REPOSITORY
 
@@ -76,11 +79,12 @@ class Answer:
 
 @dataclass
 class ParentLink:
-    """One connection to an enclave, blocking."""
+    """One connection to an enclave, blocking. `tap` sees `sent` and `received` bytes."""
 
     peer: socket.socket
     frames: FrameConnection = field(default_factory=lambda: FrameConnection(Role.PARENT))
     pending: list[Event] = field(default_factory=list[Event])
+    tap: Callable[[str, bytes], None] | None = None
 
     @classmethod
     def connect(cls, path: Path) -> ParentLink:
@@ -101,44 +105,67 @@ class ParentLink:
     def close(self) -> None:
         self.peer.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send what need not be a frame."""
+        if self.tap is not None:
+            self.tap("sent", data)
+        self.peer.sendall(data)
+
     def start(self, call: calls.Call, body: bytes = b"") -> int:
         """Send a call and its body; return its id."""
         call_id = self.frames.next_call_id
         out = self.frames.send(calls.request_frame(call_id, call))
         out += b"".join(self.frames.send(chunk) for chunk in split_body(call_id, body))
-        self.peer.sendall(out + self.frames.send(End(call_id)))
+        self.send_bytes(out + self.frames.send(End(call_id)))
         return call_id
 
     def cancel(self, call_id: int) -> None:
-        self.peer.sendall(self.frames.send(Cancel(call_id)))
+        self.send_bytes(self.frames.send(Cancel(call_id)))
 
     def next_event(self) -> Event:
         while not self.pending:
             data = self.peer.recv(1 << 18)
             if not data:
                 raise ConnectionError("the enclave closed the connection")
+            if self.tap is not None:
+                self.tap("received", data)
             self.pending += self.frames.receive(data)
         return self.pending.pop(0)
 
     def finish(self, call_id: int) -> Answer:
         """Wait for the whole answer to a call."""
-        head: HeadMap = {}
-        body = b""
-        while True:
+        outcome = self.finish_all([call_id])[call_id]
+        if isinstance(outcome, ErrorCode):
+            raise CallFailedError(outcome)
+        return outcome
+
+    def finish_all(self, call_ids: Iterable[int]) -> dict[int, Answer | ErrorCode]:
+        """Wait until all of these calls have ended, in whatever order their frames come."""
+        answers = {call_id: Answer({}, b"", {}) for call_id in call_ids}
+        done: dict[int, Answer | ErrorCode] = {}
+        while len(done) < len(answers):
             event = self.next_event()
             match event:
                 case Accepted():
                     continue
-                case Head() if event.call_id == call_id:
-                    head = event.head
-                case Chunk() if event.call_id == call_id:
-                    body += event.data
-                case End() if event.call_id == call_id:
-                    return Answer(head, body, event.head)
-                case Error() if event.call_id == call_id:
-                    raise CallFailedError(event.code)
+                case Head() if event.call_id in answers:
+                    answers[event.call_id].head = event.head
+                case Chunk() if event.call_id in answers:
+                    answers[event.call_id].body += event.data
+                case End() if event.call_id in answers:
+                    answers[event.call_id].end = event.head
+                    done[event.call_id] = answers[event.call_id]
+                case Error() if event.call_id in answers:
+                    done[event.call_id] = event.code
                 case _:
                     raise AssertionError(f"unexpected {event}")
+        return done
 
     def call(self, call: calls.Call, body: bytes = b"") -> Answer:
         return self.finish(self.start(call, body))
@@ -174,10 +201,13 @@ class Stack:
         link.call(calls.ConfigureKMSCall(self.key_arn))
 
 
-def write_config(folder: Path, world: World, *, deployment: str = DEPLOYMENT) -> Path:
-    """Write the four measured files of a simulated enclave."""
+def write_config(
+    folder: Path, world: World, *, deployment: str = DEPLOYMENT, policy: str | None = None
+) -> Path:
+    """Write the four measured files of a simulated enclave; the policy defaults to the shipped."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(REPOSITORY / "enclave/policy.toml", folder / "policy.toml")
+    shipped = (REPOSITORY / "enclave/policy.toml").read_text()
+    (folder / "policy.toml").write_text(shipped if policy is None else policy)
     (folder / "deployment.toml").write_text(deployment)
     root_sha256 = sha256(ssl.PEM_cert_to_DER_cert(world.ca_path.read_text())).hexdigest()
     (folder / "trust.toml").write_text(f'flavour = "sim"\ntls_root_sha256 = ["{root_sha256}"]\n')
@@ -189,11 +219,72 @@ def launch(
     world: World, config: Path, name: str = "enclave", *, extra_code: Sequence[Path] = ()
 ) -> EnclaveProcess:
     """Measure and start an enclave process."""
-    runtime = [*code_folders(), *extra_code, config / "policy.toml", config / "trust.toml"]
-    files = EnclaveFiles(
-        runtime=[*runtime, config / "ca.pem"], application=[config / "deployment.toml"]
-    )
+    files = measured_files(config, [*code_folders(), *extra_code])
     return start_process(world, EnclaveLaunch(name, files, ["--config", str(config)]))
+
+
+def measured_files(config: Path, code: Sequence[Path]) -> EnclaveFiles:
+    names = ("policy.toml", "trust.toml", "ca.pem")
+    return EnclaveFiles(
+        runtime=[*code, *(config / name for name in names)],
+        application=[config / "deployment.toml"],
+    )
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How a test wants its enclave process started, other than the launcher of sim does it.
+
+    Attributes:
+        folder: Working folder; standard output and error go to the file `output` beside it.
+        name: Of the enclave, unique in its world.
+        code: Package folders that are measured and run in place of the installed ones.
+        limits: Values of `latensgate_shared.limits` in that process: the same timers, only shorter.
+        debug: Zero PCRs, as in `--debug-mode`.
+        wrapper: Command in front of the interpreter, such as strace.
+    """
+
+    folder: Path
+    name: str = "enclave"
+    code: Sequence[Path] = ()
+    limits: Mapping[str, float] = field(default_factory=dict[str, float])
+    debug: bool = False
+    wrapper: Sequence[str] = ()
+
+    @property
+    def output(self) -> Path:
+        """What the process wrote to standard output and error."""
+        return self.folder.parent / f"{self.folder.name}.output"
+
+    def program(self) -> str:
+        """Python that sets the limits and then does what `-m latensgate_enclave` does."""
+        folders = [str(folder.parent) for folder in self.code]
+        lines = [f"import sys; sys.path[:0] = {folders!r}", "import latensgate_shared.limits as at"]
+        lines += [f"assert at.{name}; at.{name} = {value!r}" for name, value in self.limits.items()]
+        return "\n".join([*lines, "from latensgate_enclave.__main__ import main; sys.exit(main())"])
+
+
+def launch_apart(world: World, config: Path, apart: Apart) -> EnclaveProcess:
+    """Measure and start an enclave process as `apart` says."""
+    code = apart.code or code_folders()
+    measurements = measure_enclave_files(measured_files(config, code))
+    device = world.add_enclave(apart.name, measurements, debug=apart.debug)
+    listen = world.folder / f"{apart.name}.sock"
+    apart.folder.mkdir(parents=True, exist_ok=True)
+    command = [*apart.wrapper, sys.executable, "-I", "-B", "-c", apart.program()]
+    command += ["--nsm", str(device.socket), "--egress", f"unix:{world.tunnel.path}"]
+    command += ["--listen", f"unix:{listen}", "--config", str(config)]
+    with apart.output.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env={},
+            cwd=apart.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return EnclaveProcess(apart.name, device, listen, process)
 
 
 def key_policy_parameters(process: EnclaveProcess, config: Path) -> KeyPolicyParameters:
@@ -214,12 +305,20 @@ def key_policy_parameters(process: EnclaveProcess, config: Path) -> KeyPolicyPar
 
 
 @contextmanager
-def running_stack(folder: Path, world: World) -> Iterator[Stack]:
+def running_stack(
+    folder: Path,
+    world: World,
+    apart: Apart | None = None,
+    *,
+    deployment: str = DEPLOYMENT,
+    policy: str | None = None,
+) -> Generator[Stack]:
     """Start an enclave beside a world and make its KMS key."""
-    config = write_config(folder / "config", world)
-    process = launch(world, config)
+    config = write_config(folder / "config", world, deployment=deployment, policy=policy)
+    process = launch(world, config) if apart is None else launch_apart(world, config, apart)
     try:
         policy = render_key_policy_text(key_policy_parameters(process, config))
         yield Stack(world, process, config, world.create_key(policy))
     finally:
         process.stop()
+        world.remove_enclave(process.name)
