@@ -106,10 +106,14 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
     server = compose(environment, configuration, clock)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # asyncio's own handler would write texts of exceptions to the log.
+    loop.set_exception_handler(lambda _loop, _context: events.emit(Event.INTERNAL))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.run(listen(listen_at, backlog=128), stop)
-    nsm.close()
+    try:
+        await server.run(listen(listen_at, backlog=128), stop)
+    finally:
+        nsm.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,8 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         egress, listen_at = parse_address(parsed.egress), parse_address(parsed.listen)
         asyncio.run(serve(parsed.nsm, egress, listen_at, parsed.config))
     except LatensgateError as error:
-        # Before anything secret exists: the measured files or the device are not as they must be.
-        sys.stderr.write(f"cannot start: {error.code.name}: {error.detail}\n")
+        # No content can stand in it: the measured files or the device are not as they must be, or
+        # the enclave's own checks ended.
+        sys.stderr.write(f"cannot serve: {error.code.name}: {error.detail}\n")
         return _FAILED
     return 0
 

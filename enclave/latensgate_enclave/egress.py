@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -221,21 +221,25 @@ class Egress:
 
     async def _connect(self, host: str) -> _Connection:
         reader, writer = await self._dial(host, _HTTPS_PORT)
-        try:
-            await writer.start_tls(self._context, server_hostname=host)
+        with ExitStack() as undo:  # also when the connect timeout cancels this
+            # TLS changes the transport, so it is asked for when it is needed.
+            undo.callback(lambda: writer.transport.abort())  # noqa: PLW0108  # see above
+            try:
+                await writer.start_tls(self._context, server_hostname=host)
+            except OSError:  # an SSLError is one, too
+                raise EgressError(
+                    f"{host}: TLS failed under the pinned roots", nothing_sent=True
+                ) from None
             leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             self._check_window(host, leaf)
-        except (OSError, ssl.SSLError, EgressError) as error:
-            writer.transport.abort()
-            if isinstance(error, EgressError):
-                raise
-            raise EgressError(
-                f"{host}: TLS failed under the pinned roots", nothing_sent=True
-            ) from None
+            undo.pop_all()
         return _Connection(reader, writer, hashlib.sha256(leaf).hexdigest())
 
     def _check_window(self, host: str, leaf: bytes) -> None:
-        certificate = x509.load_der_x509_certificate(leaf)
+        try:
+            certificate = x509.load_der_x509_certificate(leaf)
+        except ValueError:
+            raise EgressError(f"{host}: its certificate is malformed", nothing_sent=True) from None
         begin = certificate.not_valid_before_utc.timestamp()
         end = certificate.not_valid_after_utc.timestamp()
         if not begin <= self._clock.now_s() <= end:

@@ -173,7 +173,11 @@ class KMSGate:
         return OpenGate(secret, wrapped, self._facts(key, policy_digest))
 
     def _place(self, key_arn: str) -> kms.KeyArn:
-        key, deployment = kms.parse_key_arn(key_arn), self._configuration.deployment
+        deployment = self._configuration.deployment
+        try:
+            key = kms.parse_key_arn(key_arn)
+        except kms.KeyArnError as error:
+            raise GateError(error.detail) from None
         if (key.account, key.region) != (deployment.account, deployment.regions[0]):
             raise GateError("KMS key: not of the measured account and home Region")
         return key

@@ -91,21 +91,26 @@ class Pipeline:
         """
         opened = await self.open_sealed(sealed)
         record = self.new_record(opened)
+        outcome = await self.guard(self._answer(opened, record, sink))
+        await uncut(self._conclude(opened, record, sink, outcome))
+
+    async def _conclude(
+        self, opened: Opened, record: Record, sink: Sink, outcome: bytes | WireError
+    ) -> None:
         sealer = AnswerSealer(opened.answer_secret)
-        await sink.begin(record.receipt_id)
-        outcome = await self.guard(self._answer(opened, record))
+        error = outcome if isinstance(outcome, WireError) else None
         content = (
             encode_error_record(outcome, pad=True)
             if isinstance(outcome, WireError)
             else encode_content_record(outcome, pad=True)
         )
         framed = sealer.whole_content(content)
-        error = outcome if isinstance(outcome, WireError) else None
         released = self.release(opened, record, sealer, error)
         await sink.content(framed)
         await sink.finish(released)
 
-    async def _answer(self, opened: Opened, record: Record) -> bytes:
+    async def _answer(self, opened: Opened, record: Record, sink: Sink) -> bytes:
+        await sink.begin(record.receipt_id)
         admitted = self.admit(opened, record)
         scanned = await self.scan(admitted, record)
         forwarded = self.forward(scanned, record)
@@ -308,6 +313,18 @@ class Pipeline:
         )
         final = sealer.final(encode_final_record(receipt, values))
         return Released(final, receipt, values, error.code if error else None)
+
+
+async def uncut(delivery: Coroutine[None, None, None]) -> None:
+    """Deliver to the end although the caller went away: the receipt must reach the parent.
+
+    A second cancel, which comes when the connection is lost and not flushed in time, does stop it.
+    """
+    task = asyncio.ensure_future(delivery)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
 
 
 _FAILURES: Final = (600, 900)

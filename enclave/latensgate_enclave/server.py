@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from latensgate_enclave.events import Event
 from latensgate_enclave.session import Session
+from latensgate_shared.errors import LatensgateError
 from latensgate_shared.limits import DRAIN_TIMEOUT_MS, SESSIONS_MAX_OPEN, SOCKET_READ_BYTES
 
 if TYPE_CHECKING:
@@ -31,22 +32,31 @@ class Server:
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set; then finish open calls, at most `DRAIN_TIMEOUT_MS`."""
+        """Serve until `stop` is set; then finish open calls, at most `DRAIN_TIMEOUT_MS`.
+
+        Raises:
+            LatensgateError: The supervisor ended by itself; nothing is served unsupervised.
+        """
         timers = asyncio.create_task(self._supervisor.run())
         server = await asyncio.start_server(
             self._accept, sock=listener, limit=SOCKET_READ_BYTES, backlog=SESSIONS_MAX_OPEN
         )
         self._events.emit(Event.LISTENING)
+        stopped = asyncio.create_task(stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait({stopped, timers}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._events.emit(Event.DRAINING, calls=self._room.drain())
             server.close()
             await self._finish()
-            timers.cancel()
-            await asyncio.gather(timers, return_exceptions=True)
+            failed = timers.done()
+            for task in (stopped, timers):
+                task.cancel()
+            await asyncio.gather(stopped, timers, return_exceptions=True)
             self._supervisor.stop()
             self._events.emit(Event.STOPPED)
+        if failed:
+            raise LatensgateError("the checks of the enclave ended unexpectedly")
 
     async def _finish(self) -> None:
         try:

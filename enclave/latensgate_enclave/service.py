@@ -89,6 +89,7 @@ class Service:
         await reply.end({})
 
     async def _infer(self, call: InferenceCall, body: bytes, reply: Reply) -> None:
+        self._room.require_serving()
         self._supervisor.require_open()
         sealed, sink = Sealed(call.outer(), body), _ReplySink(reply)
         if call.stream:
@@ -132,7 +133,7 @@ class Service:
         await reply.end({})
 
     def _drain(self) -> DrainAnswer:
-        return DrainAnswer(self._room.drain())
+        return DrainAnswer(self._room.drain() - 1)  # without this call itself
 
     def _health(self) -> HealthAnswer:
         because = self._supervisor.closed_because

@@ -8,6 +8,7 @@ the one place where an unexpected exception ends, and its text ends with it.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from latensgate_enclave.events import Event as LogEvent
@@ -34,6 +35,7 @@ from latensgate_shared.limits import (
     CALL_UPLOAD_TIMEOUT_MS,
     ENCLAVE_HELD_BODIES_MAX_BYTES,
     SEALED_REQUEST_MAX_BYTES,
+    SESSION_CLOSE_TIMEOUT_MS,
     SOCKET_READ_BYTES,
 )
 
@@ -83,11 +85,8 @@ class Room:
         """Take a place for a call.
 
         Raises:
-            LatensgateError: `ERR_OVERLOADED` without a free place, `ERR_ENCLAVE_UNAVAILABLE`
-                while draining.
+            LatensgateError: `ERR_OVERLOADED`: there is none left.
         """
-        if self._draining:
-            raise LatensgateError("draining", code=ErrorCode.ERR_ENCLAVE_UNAVAILABLE)
         if not self._calls_left:
             raise LatensgateError("every place is taken", code=ErrorCode.ERR_OVERLOADED)
         self._calls_left -= 1
@@ -116,11 +115,20 @@ class Room:
 
     @property
     def draining(self) -> bool:
-        """Whether no further call is taken."""
+        """Whether no further request is run."""
         return self._draining
 
+    def require_serving(self) -> None:
+        """Pass until `drain`; calls that ask about the enclave itself are answered after it, too.
+
+        Raises:
+            LatensgateError: `ERR_ENCLAVE_UNAVAILABLE`.
+        """
+        if self._draining:
+            raise LatensgateError("draining", code=ErrorCode.ERR_ENCLAVE_UNAVAILABLE)
+
     def drain(self) -> int:
-        """Take no further calls; return how many are open."""
+        """Run no further requests; return how many calls are open."""
         self._draining = True
         return self._max_calls - self._calls_left
 
@@ -128,12 +136,12 @@ class Room:
 class _Call:
     """One call of this connection: its upload, then its handler's task."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, upload_timer: asyncio.TimerHandle) -> None:
         self.request = request
+        self.upload_timer = upload_timer
         self.pieces: list[bytes] = []
         self.held_bytes = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[ErrorCode | None] | None = None
 
 
 class Session:
@@ -170,12 +178,20 @@ class Session:
             self._log.emit(LogEvent.CONNECTION_CLOSED)
 
     async def _close(self) -> None:
+        """Cancel every call and flush what was sent, unless the parent does not take it."""
         self._writer.close()
         calls = list(self._calls.values())
-        tasks = [call.task for call in calls if call.task]
         for call in calls:
             self._stop(call)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(SESSION_CLOSE_TIMEOUT_MS / 1000):
+                tasks = (call.task for call in calls if call.task)
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._writer.wait_closed()
+        except OSError:
+            pass  # also in time: nobody takes what is left
+        finally:
+            self._writer.transport.abort()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -199,11 +215,10 @@ class Session:
             self._log.emit(LogEvent.OVERLOADED, code=error.code.number)
             self._send(Error(request.call_id, error.code))
             return
-        call = _Call(request)
-        self._calls[request.call_id] = call
-        call.timer = asyncio.get_running_loop().call_later(
-            CALL_UPLOAD_TIMEOUT_MS / 1000, self._refuse, call, ErrorCode.ERR_ENCLAVE_TIMEOUT
+        timer = asyncio.get_running_loop().call_later(
+            CALL_UPLOAD_TIMEOUT_MS / 1000, self._expire, request.call_id
         )
+        self._calls[request.call_id] = _Call(request, timer)
         self._send(Accepted(request.call_id))
 
     def _hold(self, call: _Call, data: bytes) -> None:
@@ -218,27 +233,29 @@ class Session:
         call.held_bytes += len(data)
         call.pieces.append(data)
 
+    def _expire(self, call_id: int) -> None:
+        self._refuse(self._calls[call_id], ErrorCode.ERR_ENCLAVE_TIMEOUT)
+
     def _start(self, call: _Call) -> None:
-        if call.timer:
-            call.timer.cancel()
+        call.upload_timer.cancel()
         body = b"".join(call.pieces)
         call.pieces.clear()
-        call.task = asyncio.create_task(self._run_call(call, body))
+        call.task = asyncio.create_task(self._run_call(call.request, body))
+        # By callback: of a task that is cancelled before its first step nothing ever runs.
+        call.task.add_done_callback(partial(self._finish, call))
 
-    async def _run_call(self, call: _Call, body: bytes) -> None:
-        code: ErrorCode | None = None
+    async def _run_call(self, request: Request, body: bytes) -> ErrorCode | None:
         try:
-            await self._handler(call.request, body, _FrameReply(self, call.request.call_id))
+            await self._handler(request, body, _FrameReply(self, request.call_id))
         except LatensgateError as error:
-            code = error.code
-        except asyncio.CancelledError:
-            code = ErrorCode.ERR_CANCELLED
+            return error.code
         except Exception:  # noqa: BLE001  # the one place: no text may leave, and the call must end
             self._log.emit(LogEvent.INTERNAL)
-            code = ErrorCode.ERR_INTERNAL
-        self._finish(call, code)
+            return ErrorCode.ERR_INTERNAL
+        return None
 
-    def _finish(self, call: _Call, code: ErrorCode | None) -> None:
+    def _finish(self, call: _Call, task: asyncio.Task[ErrorCode | None]) -> None:
+        code = ErrorCode.ERR_CANCELLED if task.cancelled() else task.result()
         self._release(call)
         if code is not None:
             self._send(Error(call.request.call_id, code))
@@ -260,10 +277,9 @@ class Session:
             self._release(call)
 
     def _release(self, call: _Call) -> None:
-        if call.timer:
-            call.timer.cancel()
-        if self._calls.pop(call.request.call_id, None):
-            self._room.give_back(call.held_bytes)
+        call.upload_timer.cancel()
+        del self._calls[call.request.call_id]
+        self._room.give_back(call.held_bytes)
 
     def _send(self, event: Event) -> None:
         """Send unless the connection is gone, which makes every answer pointless."""

@@ -23,8 +23,8 @@ from latensgate_enclave.chat_answer import (
     Usage,
 )
 from latensgate_enclave.pii import Action, Direction
+from latensgate_enclave.pipeline import uncut
 from latensgate_shared.answer_records import encode_content_record, encode_error_record
-from latensgate_shared.error_answers import WireError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
 from latensgate_shared.sealed import AnswerSealer
 from latensgate_shared.strict_json import parse_json_object
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from latensgate_enclave.chat_answer import ChatDelta, FinishReason
     from latensgate_enclave.pii import Policy
     from latensgate_enclave.pipeline import Pipeline
-    from latensgate_enclave.record import Record
+    from latensgate_enclave.record import Record, StreamedHash
     from latensgate_enclave.steps import Opened, Sealed, Sink
+    from latensgate_shared.error_answers import WireError
     from latensgate_shared.strict_json import JSONObject
 
 _PIECE_MAX_CHARS = 8_000
@@ -52,27 +53,15 @@ async def run_stream(pipeline: Pipeline, sealed: Sealed, sink: Sink) -> None:
     opened = await pipeline.open_sealed(sealed)
     record = pipeline.new_record(opened)
     answer = _StreamedAnswer(pipeline, opened, record, sink)
-    await sink.begin(record.receipt_id)
-    outcome = await pipeline.guard(answer.run())
-    error = outcome if isinstance(outcome, WireError) else None
-    if error is not None:
-        await sink.content(answer.sealer.content(encode_error_record(error, pad=True)))
-    record.hash_streamed("returned", answer.returned)
-    record.lap("stream")
-    await sink.finish(pipeline.release(opened, record, answer.sealer, error))
+    await uncut(answer.conclude(await pipeline.guard(answer.run())))
 
 
 class _StreamedAnswer:
-    """One answer on its way.
-
-    Attributes:
-        sealer: Of this answer.
-        returned: The bodies that have left.
-    """
+    """One answer on its way."""
 
     def __init__(self, pipeline: Pipeline, opened: Opened, record: Record, sink: Sink) -> None:
-        self.sealer = AnswerSealer(opened.answer_secret)
-        self.returned = record.begin_hash()
+        self._sealer = AnswerSealer(opened.answer_secret)
+        self._returned: StreamedHash | None = None
         self._pipeline = pipeline
         self._opened = opened
         self._record = record
@@ -82,6 +71,7 @@ class _StreamedAnswer:
     async def run(self) -> None:
         """Send every content chunk but an error."""
         pipeline, record = self._pipeline, self._record
+        await self._sink.begin(record.receipt_id)
         admitted = pipeline.admit(self._opened, record)
         scanned = await pipeline.scan(admitted, record)
         forwarded = pipeline.forward(scanned, record)
@@ -102,6 +92,16 @@ class _StreamedAnswer:
         if held:
             await self._send_all(renderer, _as_deltas(answer))
 
+    async def conclude(self, outcome: WireError | None) -> None:
+        """Send the error, if there is one, and the final chunk."""
+        if outcome is not None:
+            await self._sink.content(self._sealer.content(encode_error_record(outcome, pad=True)))
+        if self._returned is not None:
+            self._record.hash_streamed("returned", self._returned)
+        self._record.lap("stream")
+        released = self._pipeline.release(self._opened, self._record, self._sealer, outcome)
+        await self._sink.finish(released)
+
     async def _send_all(self, renderer: ChunkRenderer, deltas: Sequence[ChatDelta]) -> None:
         for delta in deltas:
             for chunk in renderer.render(list(_cut(delta))):
@@ -109,8 +109,9 @@ class _StreamedAnswer:
 
     async def _send(self, chunk: JSONObject) -> None:
         body = msgspec.json.encode(chunk)
-        self.returned.update(body)
-        await self._sink.content(self.sealer.content(encode_content_record(body, pad=True)))
+        self._returned = self._returned or self._record.begin_hash()
+        self._returned.update(body)
+        await self._sink.content(self._sealer.content(encode_content_record(body, pad=True)))
 
 
 class _Collector:

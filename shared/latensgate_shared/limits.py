@@ -208,3 +208,5 @@ SESSIONS_MAX_OPEN: Final = 64
 """Connections of the parent at once; it keeps a few, each carries up to CALLS_MAX_OPEN calls."""
 DRAIN_TIMEOUT_MS: Final = 30_000
 """Open calls may finish for so long after SIGTERM; then they are cut."""
+SESSION_CLOSE_TIMEOUT_MS: Final = 1_000
+"""What was sent on a connection that ends is flushed for so long; then it is cut."""

@@ -38,8 +38,8 @@ def open_nsm(path: Path) -> Callable[[bytes], bytes]:
         if stat.S_ISSOCK(mode):
             return partial(exchange_over_socket, path)
     except OSError as error:
-        raise NSMError(f"NSM: cannot be opened, errno {error.errno}") from None
-    raise NSMError("NSM: a character device or a socket expected")
+        raise NSMError(f"cannot be opened, errno {error.errno}") from None
+    raise NSMError("a character device or a socket expected")
 
 
 def exchange_over_socket(path: Path, request: bytes) -> bytes:
@@ -55,10 +55,10 @@ def exchange_over_socket(path: Path, request: bytes) -> bytes:
             peer.sendall(len(request).to_bytes(_PREFIX_BYTES, "big") + request)
             length = int.from_bytes(_receive(peer, _PREFIX_BYTES), "big")
             if length > NSM_RESPONSE_MAX_BYTES:
-                raise NSMError(f"NSM: an answer of {length} bytes")
+                raise NSMError(f"an answer of {length} bytes")
             return _receive(peer, length)
     except OSError as error:
-        raise NSMError(f"NSM: no answer, errno {error.errno}") from None
+        raise NSMError(f"no answer, errno {error.errno}") from None
 
 
 def _receive(peer: socket.socket, count: int) -> bytes:
@@ -66,6 +66,6 @@ def _receive(peer: socket.socket, count: int) -> bytes:
     while len(received) < count:
         piece = peer.recv(count - len(received))
         if not piece:
-            raise NSMError("NSM: the answer was cut short")
+            raise NSMError("the answer was cut short")
         received += piece
     return received
