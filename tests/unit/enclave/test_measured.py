@@ -92,13 +92,14 @@ def test_the_four_files_become_one_frozen_value(tmp_path: Path) -> None:
         ("deployment", 'region = "us-east-1"', 'region = "us-west-2"', r"not one of regions"),
         ("deployment", 'capabilities = "claude"', 'capabilities = "x"', r"no such row"),
         ("trust", "sim", "test", r"flavour"),
-        ("trust", FINGERPRINT, "0" * 64, r"not exactly those"),
+        ("trust", "FINGERPRINT", "0" * 64, r"not exactly those"),
     ],
 )
 def test_a_wrong_value_names_its_key(
     tmp_path: Path, name: str, old: str, new: str, says: str
 ) -> None:
     text = {"policy": POLICY, "deployment": DEPLOYMENT, "trust": TRUST}[name]
+    old = old.replace("FINGERPRINT", FINGERPRINT)  # random, so it cannot stand in a test's name
     assert old in text
     write(tmp_path, **{name: text.replace(old, new)})
     with pytest.raises(MeasuredConfigurationError, match=says):

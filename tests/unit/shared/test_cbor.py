@@ -217,7 +217,7 @@ def test_tuples_are_arrays() -> None:
         {None: 1},
         bytearray(b"x"),
         {1, 2},
-        [object()],
+        [complex(1, 2)],
     ],
     ids=repr,
 )
