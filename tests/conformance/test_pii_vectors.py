@@ -113,9 +113,9 @@ def test_time_grows_with_the_length_and_not_with_its_square(engine: Tier1Engine)
         short, long = (unit * 4_000)[:4_000], (unit * 32_000)[:32_000]
         engine.scan(short)
         one = min(_cpu_s(engine, short) for _ in range(3))
-        many = _cpu_s(engine, long)
-        # 8 times the text: quadratic would be 64 times the time.
-        assert many < 32 * max(one, 0.001), unit
+        many = min(_cpu_s(engine, long) for _ in range(3))
+        # 8 times the text. Quadratic work would take 64 times as long, whatever the machine does.
+        assert many < 40 * max(one, 0.001), unit
 
 
 def _cpu_s(engine: Tier1Engine, text: str) -> float:
