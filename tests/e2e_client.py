@@ -272,6 +272,14 @@ class Client:
     def ask(self, link: ParentLink, body: Chat) -> Opened:
         return self.send(link, self.seal(body))
 
+    def fails(self, link: ParentLink, body: Chat) -> ErrorCode | None:
+        """Ask; return the code of an outer error, or None."""
+        try:
+            self.ask(link, body)
+        except CallFailedError as error:
+            return error.code
+        return None
+
     def refusal(self, link: ParentLink, sealed: Sealed) -> Refusal:
         """Send a request that must be refused; say how it was."""
         return refusal(lambda: self.send(link, sealed))

@@ -179,6 +179,12 @@ class Stack:
     process: EnclaveProcess
     config: Path
     key_arn: str
+    output: Path | None = None  # of a process started with `Apart`
+
+    def event_count(self, name: str) -> int:
+        """How often the enclave has logged an event."""
+        assert self.output is not None
+        return self.output.read_text().count(f"event={name}")
 
     def link(self) -> ParentLink:
         return ParentLink.connect(self.process.listen)
@@ -318,7 +324,8 @@ def running_stack(
     process = launch(world, config) if apart is None else launch_apart(world, config, apart)
     try:
         policy = render_key_policy_text(key_policy_parameters(process, config))
-        yield Stack(world, process, config, world.create_key(policy))
+        output = None if apart is None else apart.output
+        yield Stack(world, process, config, world.create_key(policy), output)
     finally:
         process.stop()
         world.remove_enclave(process.name)
