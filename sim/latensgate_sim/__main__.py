@@ -18,7 +18,7 @@ from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
 from latensgate_sim.world import World, WorldConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from types import FrameType
 
     from latensgate_sim.models import Model
@@ -57,7 +57,7 @@ def main(model: str, regions: tuple[str, ...], nitro_root: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def stop_signal() -> Iterator[threading.Event]:
+def stop_signal() -> Generator[threading.Event]:
     """Turn Ctrl-C and SIGTERM into an event, for as long as the context lasts."""
     stop = threading.Event()
 

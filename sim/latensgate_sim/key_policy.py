@@ -82,7 +82,7 @@ def parse_policy(text: str) -> Mapping[str, JSON]:
 def evaluate(policy: Mapping[str, JSON], access: Access) -> Effect:
     """Judge one request by the key policy alone."""
     effects = {
-        statement["Effect"] for statement in _statements(policy) if _applies(statement, access)
+        str(statement["Effect"]) for statement in _statements(policy) if _applies(statement, access)
     }
     if "Deny" in effects:
         return Effect.EXPLICIT_DENY

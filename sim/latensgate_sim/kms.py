@@ -177,7 +177,9 @@ class KMS:
 
     def _list_grants(self, identity: Identity, parameters: Parameters) -> Answer:
         key = self._allowed_key("ListGrants", identity, parameters)
-        grants = [{**grant.to_json(), "KeyId": key.arn} for grant in key.grants.values()]
+        grants: list[Answer] = [
+            {**grant.to_json(), "KeyId": key.arn} for grant in key.grants.values()
+        ]
         return {"Grants": [_without_nulls(grant) for grant in grants], "Truncated": False}
 
     def _create_grant(self, identity: Identity, parameters: Parameters) -> Answer:
@@ -353,7 +355,7 @@ def _base64(data: bytes) -> str:
 
 
 def _encryption_context(parameters: Parameters, name: str = "EncryptionContext") -> dict[str, str]:
-    value = parameters.get(name) or {}
+    value: object = parameters.get(name) or dict[str, str]()
     if not isinstance(value, dict):
         raise AWSError(400, "SerializationException")
     return {str(key): str(item) for key, item in cast("dict[object, object]", value).items()}

@@ -22,7 +22,7 @@ from latensgate_sim.errors import AWSError
 from latensgate_sim.models import Event, Stop, TextPiece, ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from latensgate_sim.converse import JSON, ConverseRequest, Object
 
@@ -91,7 +91,7 @@ def load() -> LocalModel:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _silence() -> Generator[None]:
     """Keep the engine's own lines, written by C++ code, off the terminal while it loads."""
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
@@ -149,7 +149,7 @@ class _Answer:
 
     def __init__(self, request: ConverseRequest) -> None:
         self._request = request
-        self._held = ""
+        self._held: str = ""
         self._input_tokens = 0
         self._output_tokens = 0
         self._finish = "end_turn"
@@ -198,11 +198,12 @@ class _Answer:
         self._held += content
         places = [place for stop in stops if (place := self._held.find(stop)) >= 0]
         if places:
-            self._held, self._finish = self._held[: min(places)], "stop_sequence"
+            self._held = self._held[: min(places)]
+            self._finish = "stop_sequence"
             keep = 0
         else:
             keep = max((_overlap(self._held, stop) for stop in stops), default=0)
-        ready = self._held[: len(self._held) - keep]
+        ready: str = self._held[: len(self._held) - keep]
         self._held = self._held[len(ready) :]
         if ready:
             yield TextPiece(ready)

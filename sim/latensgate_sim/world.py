@@ -15,7 +15,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 from latensgate_sim.bedrock import BedrockRuntime
 from latensgate_sim.clock import Clock
@@ -222,8 +222,7 @@ class World:
             wanted["Policy"] = policy
         identity = (by or self.admin).identity
         answer = self.home.kms.call(identity, "CreateKey", wanted)
-        metadata = answer["KeyMetadata"]
-        return str(metadata["Arn"]) if isinstance(metadata, dict) else ""
+        return str(cast("dict[str, object]", answer["KeyMetadata"])["Arn"])
 
     def set_policy(self, key_arn: str, policy: str) -> None:
         """Change a key policy behind everyone's back, as only AWS itself could."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from typing import TYPE_CHECKING, cast
 
@@ -145,7 +146,7 @@ def test_schemas_without_a_sample(schema: Object) -> None:
         sample(schema, "text")
 
 
-TOOL_USE = {"toolUse": {"toolUseId": "t1", "name": "get_weather", "input": {}}}
+TOOL_USE: object = {"toolUse": {"toolUseId": "t1", "name": "get_weather", "input": {}}}
 TOOL_RESULT = {"toolResult": {"toolUseId": "t1", "content": [{"json": {"rain": True}}]}}
 
 
@@ -189,11 +190,15 @@ def test_tool_results_reach_the_answer() -> None:
         },
         {
             "messages": [message("user", "x")],
-            "toolConfig": {"tools": [{"toolSpec": {"name": "a b", "inputSchema": {"json": {}}}}]},
+            "toolConfig": {
+                "tools": [{"toolSpec": {"name": "a b", "inputSchema": {"json": SCHEMA}}}]
+            },
         },
         {
             "messages": [message("user", "x")],
-            "toolConfig": {"tools": [{"toolSpec": {"name": "a", "inputSchema": {"json": {}}}}]},
+            "toolConfig": {
+                "tools": [{"toolSpec": {"name": "a", "inputSchema": {"json": {"type": 1}}}}]
+            },
         },
         {
             "messages": [
@@ -319,7 +324,7 @@ def test_missing_packages_say_what_to_install(
         local_model.load()
     (tmp_path / "weights_here").mkdir()
     (tmp_path / "weights_here" / "m.gguf").write_bytes(b"")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(local_model, "_WEIGHTS_PACKAGE", "weights_here")
     monkeypatch.setattr(local_model, "_ENGINE_PACKAGE", "no_such_engine")
     with pytest.raises(ModelNotInstalledError, match="engine does not load"):
@@ -347,9 +352,9 @@ def test_the_real_model_answers_counts_and_stops() -> None:
         "properties": {"days": {"enum": [1, 2]}},
         "required": ["days"],
     }
-    tool = {"toolSpec": {"name": "forecast", "inputSchema": {"json": days}}}
+    tool: Object = {"toolSpec": {"name": "forecast", "inputSchema": {"json": days}}}
     config = {"temperature": 0, "maxTokens": 30}
-    choice = {"tools": [tool], "toolChoice": {"any": {}}}
+    choice: Object = {"tools": [tool], "toolChoice": {"any": {}}}
     call = run(model, request("Two days", toolConfig=choice, inferenceConfig=config))[0]
     assert isinstance(call, ToolCall)
     assert call.arguments["days"] in {1, 2}

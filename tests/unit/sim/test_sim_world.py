@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -269,10 +270,11 @@ def test_garbage_at_every_service(world: World) -> None:
         clients.runtime(world.admin).converse(**ask)  # type: ignore[arg-type]  # one literal, four services
     home.bedrock.faults.on(Fault(FaultKind.SLOW, seconds=0.01, after_events=1))
     stream = clients.runtime(world.admin).converse_stream(**ask)  # type: ignore[arg-type]  # the same
-    assert len(list(stream["stream"])) > 3
+    with closing(stream["stream"]) as events:
+        assert len(list(events)) > 3
     home.bedrock.faults.on(Fault(FaultKind.ERROR, after_events=1))
     broken = clients.runtime(world.admin).converse_stream(**ask)  # type: ignore[arg-type]  # the same
-    with pytest.raises(Exception, match="internalServerException"):
+    with pytest.raises(Exception, match="internalServerException"), closing(broken["stream"]):
         list(broken["stream"])
     ask["modelId"] = LOCAL_ID
     with pytest.raises(Exception, match="not loaded"):
@@ -319,7 +321,8 @@ import signal, socket, sys
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 nsm = socket.socket(socket.AF_UNIX); nsm.connect(options["--nsm"])
 nsm.sendall(b"\\x00\\x00\\x00\\x0ckDescribeNSM"); head = nsm.recv(4)
-listener = socket.socket(socket.AF_UNIX); listener.bind(options["--listen"])
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(options["--listen"].removeprefix("unix:"))
 leave = lambda *_: sys.exit(0)
 signal.signal(signal.SIGTERM, leave if options["--end"] == "well" else signal.SIG_IGN)
 listener.listen()
@@ -387,7 +390,11 @@ def test_command_line_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ScriptedModel()
     monkeypatch.setattr(local_model, "load", lambda: model)
     soon = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(command_line, "show", lambda *_: soon.start())
+
+    def show(_world: World, _console: Console) -> None:
+        soon.start()
+
+    monkeypatch.setattr(command_line, "show", show)
     result = CliRunner().invoke(command_line.main, ["--model", "local"])
     assert result.exit_code == 0
     assert "nothing is left running" in result.output
