@@ -62,7 +62,7 @@ class Reply(Protocol):
 class Handler(Protocol):
     """Answers one call."""
 
-    async def __call__(self, request: Request, body: bytes, reply: Reply) -> None:
+    async def __call__(self, request: Request, body: bytes, reply: Reply, /) -> None:
         """Answer, or raise a `LatensgateError` whose code the parent is told."""
         ...
 
