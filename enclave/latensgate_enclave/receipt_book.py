@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import RECEIPT_TENANTS_MAX_COUNT
 from latensgate_shared.receipts import (
     PublicPart,
     Receipt,
     coarse_time,
-    private_digest,
+    digest_of_private,
     receipt_hash,
     sign_receipt,
 )
@@ -82,6 +83,7 @@ class ReceiptBook:
             LatensgateError: `ERR_OVERLOADED`: more tenants than this enclave remembers.
         """
         account = self._account(facts.tenant_id)
+        private_bytes = canonicalize(private)
         public = PublicPart(
             receipt_id=facts.receipt_id,
             tenant_id=facts.tenant_id,
@@ -93,9 +95,9 @@ class ReceiptBook:
             request_hash=facts.request_hash,
             response_hash=facts.response_hash,
             attestation_hash=facts.attestation_hash,
-            private_digest=private_digest(private),
+            private_digest=digest_of_private(private_bytes),
         )
-        receipt = sign_receipt(public, private, self._keys.receipt_key.sign)
+        receipt = sign_receipt(public, private, self._keys.receipt_key.sign, private_bytes)
         account.sequence += 1
         account.previous_hash = receipt_hash(public)
         return receipt

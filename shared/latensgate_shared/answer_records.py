@@ -144,8 +144,9 @@ def encode_final_record(receipt: Receipt, values: AnswerValues) -> bytes:
         TooLargeError: It does not fit in one chunk.
     """
     told: JSONObject = {name: getattr(values, name) for name in _VALUES}
-    whole = canonicalize({"receipt": receipt.to_json(), "values": told})
-    record = append_pad(whole[:-1], pad=True)
+    # Both are canonical, and their names in order: so is the whole (RFC 8785, section 3.2.3).
+    whole = b'{"receipt":' + receipt.canonical() + b',"values":' + canonicalize(told)
+    record = append_pad(whole, pad=True)
     if len(record) > CHUNK_MAX_BYTES:
         raise TooLargeError(f"final record: at most {CHUNK_MAX_BYTES} bytes, found {len(record)}")
     return record

@@ -6,7 +6,7 @@ coarse time and an outcome. The private part travels inside the seal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +62,7 @@ class PublicPart:
     response_hash: str
     attestation_hash: str
     private_digest: str
+    _canonical: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         formats.receipt_id(self.receipt_id, "receipt.receipt_id")
@@ -76,6 +77,8 @@ class PublicPart:
         if formats.integer(self.issued_at, "receipt.issued_at") % COARSE_TIME_S:
             raise JSONError("receipt.issued_at: a full minute expected")
         self._check_place()
+        # Made once: it is signed, hashed for the next receipt, sealed and stored by the parent.
+        object.__setattr__(self, "_canonical", canonicalize(self.to_json()))
 
     def _check_place(self) -> None:
         """Only the first receipt of a chain has nothing before it."""
@@ -92,10 +95,10 @@ class PublicPart:
 
     def canonical(self) -> bytes:
         """JCS of the public part."""
-        return canonicalize(self.to_json())
+        return self._canonical
 
 
-_FIELDS: Final = tuple(PublicPart.__dataclass_fields__)
+_FIELDS: Final = tuple(item.name for item in fields(PublicPart) if item.init)
 _PUBLIC_MEMBERS: Final = frozenset({*_FIELDS, "version"})
 
 
@@ -129,7 +132,12 @@ def private_digest(private: JSONObject) -> str:
     Raises:
         JSONError: A value that JCS refuses.
     """
-    return _digest(canonicalize(private))
+    return digest_of_private(canonicalize(private))
+
+
+def digest_of_private(private_bytes: bytes) -> str:
+    """``private_digest`` of a private part that is canonical already."""
+    return _digest(private_bytes)
 
 
 def salted_hash(salt: bytes, content: bytes) -> JSONObject:
@@ -166,11 +174,27 @@ class Receipt:
         public: Signed.
         private: Covered by ``public.private_digest``.
         signature: 64 bytes.
+        private_bytes: JCS of the private part, where whoever made the receipt has it already.
     """
 
     public: PublicPart
     private: JSONObject
     signature: bytes
+    private_bytes: bytes = field(default=b"", repr=False, compare=False)
+
+    def canonical(self) -> bytes:
+        """JCS of ``to_json``, out of the parts' own."""
+        return b"".join(
+            (
+                b'{"private":',
+                self.private_bytes or canonicalize(self.private),
+                b',"public":',
+                self.public.canonical(),
+                b',"signature":"',
+                self.signature.hex().encode("ascii"),
+                b'"}',
+            )
+        )
 
     def to_json(self) -> JSONObject:
         """Return the object that goes into the final chunk."""
@@ -182,7 +206,10 @@ class Receipt:
 
 
 def sign_receipt(
-    public: PublicPart, private: JSONObject, sign: Callable[[bytes], bytes]
+    public: PublicPart,
+    private: JSONObject,
+    sign: Callable[[bytes], bytes],
+    private_bytes: bytes = b"",
 ) -> Receipt:
     """Make a receipt.
 
@@ -190,8 +217,9 @@ def sign_receipt(
         public: With ``private_digest`` of ``private``.
         private: See ``check_private_part``.
         sign: Ed25519 with the receipt key of the manifest behind ``public.attestation_hash``.
+        private_bytes: JCS of ``private`` if the caller has it, so that it is not made again.
     """
-    return Receipt(public, private, sign(signing_input(public.canonical())))
+    return Receipt(public, private, sign(signing_input(public.canonical())), private_bytes)
 
 
 def parse_receipt(value: JSONValue) -> Receipt:
