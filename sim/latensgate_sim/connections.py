@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_sim.errors import CutConnectionError
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Talk: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+CLOSE_S: Final = 1.0
+"""How long to wait for a peer's own end of TLS; asyncio's 30 s would hold up every stop."""
+
+_LATE_S: Final = 0.01
+"""asyncio hands a connection on some turns of its loop after it accepted it."""
 
 _ABORTED = (
     OSError,
@@ -32,6 +38,7 @@ class Connections:
     """
 
     talk: Talk
+    _ended: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     def __len__(self) -> int:
@@ -39,9 +46,18 @@ class Connections:
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a new connection in a task of its own."""
+        if self._ended:
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Cut all of them, and those that were accepted at the very moment of the end."""
+        self._ended = True
+        await self.cut()
+        await asyncio.sleep(_LATE_S)
 
     async def cut(self) -> None:
         """Cut all of them at once."""
@@ -61,4 +77,6 @@ class Connections:
         finally:
             writer.close()
             with contextlib.suppress(OSError):
-                await writer.wait_closed()
+                async with asyncio.timeout(CLOSE_S):
+                    await writer.wait_closed()
+            writer.transport.abort()

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import ssl
 
 HEAD_MAX_BYTES: Final = 64 * 1024
-_TLS_CLOSE_S: Final = 1.0
-"""How long to wait for a client's own end of TLS; asyncio's 30 s would hold up every stop."""
 BODY_MAX_BYTES: Final = 32 * 1024 * 1024
 """Bedrock's own limit is near 25 MB."""
 
@@ -80,12 +78,7 @@ class HTTPServer:
     async def start(self) -> None:
         """Listen on an ephemeral port."""
         self._server = await asyncio.start_server(
-            self.connections.accept,
-            "127.0.0.1",
-            0,
-            ssl=self._tls,
-            limit=HEAD_MAX_BYTES,
-            ssl_shutdown_timeout=_TLS_CLOSE_S,
+            self.connections.accept, "127.0.0.1", 0, limit=HEAD_MAX_BYTES
         )
         self.port = int(self._server.sockets[0].getsockname()[1])
 
@@ -93,9 +86,11 @@ class HTTPServer:
         """Stop listening and cut what is open."""
         if self._server is not None:
             self._server.close()
-        await self.connections.cut()
+        await self.connections.end()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # here and not in start_server, so that a connection that never says hello is counted too
+        await writer.start_tls(self._tls)
         while await self._exchange(reader, writer):
             pass
 

@@ -46,7 +46,7 @@ class NSMServer:
         """Stop listening and cut what is open."""
         if self._server is not None:
             self._server.close()
-        await self._connections.cut()
+        await self._connections.end()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await self._exchange(reader, writer):

@@ -59,7 +59,7 @@ class Tunnel:
         """Stop listening and cut what is open."""
         if self._server is not None:
             self._server.close()
-        await self.cut()
+        await self._connections.end()
 
     async def cut(self) -> None:
         """Cut all open connections, as a parent that dies."""
