@@ -32,6 +32,11 @@ RELEASE_LIST_MAX_BYTES: Final = 1 * MIB
 # --- strict JSON and JCS (RFC 8259, RFC 8785) ---
 JSON_MAX_DEPTH: Final = 64
 """Levels. JSON Schemas of tools nest deepest; real ones stay below 20."""
+JSON_MAX_VALUES: Final = 262_144
+"""Values of one text. 15 MiB of small ones cost 5 s and 470 MiB; this many, 0.4 s and 40 MiB.
+A long conversation with tools has some ten thousand."""
+JSON_TEXT_MEMBERS_MAX_COUNT: Final = 64
+"""Members whose text is kept: of the outermost object of a message; ours have at most nine."""
 JSON_INTEGER_MAX_CHARS: Final = 64
 """Digits and sign of one integer. Conversion is quadratic; a 64-bit seed needs 20."""
 JSON_MAX_SAFE_INTEGER: Final = 2**53 - 1

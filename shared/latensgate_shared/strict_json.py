@@ -2,8 +2,8 @@
 
 Two readers of the same bytes must never see two values, because one of them may be the parent and
 the other the enclave. Therefore refused: duplicate member names, NaN and Infinity (also a number
-that overflows to it), lone surrogates, a byte order mark, bytes after the value, deep nesting and
-integers of absurd length.
+that overflows to it), lone surrogates, a byte order mark, bytes after the value, deep nesting, too
+many values and integers of absurd length.
 
 The work is done by the C scanner of the standard library; what it lets through is caught by its
 hooks, and what its hooks cannot see is searched in the text by expressions that run in C too.
@@ -18,7 +18,12 @@ from math import isfinite
 from typing import Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from latensgate_shared.errors import MalformedError, TooLargeError
-from latensgate_shared.limits import JSON_INTEGER_MAX_CHARS, JSON_MAX_DEPTH
+from latensgate_shared.limits import (
+    JSON_INTEGER_MAX_CHARS,
+    JSON_MAX_DEPTH,
+    JSON_MAX_VALUES,
+    JSON_TEXT_MEMBERS_MAX_COUNT,
+)
 
 JSONValue: TypeAlias = (
     "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"  # recursive
@@ -50,7 +55,7 @@ def parse_json(data: bytes, *, max_bytes: int) -> JSONValue:
         max_bytes: Largest length that is looked at.
 
     Raises:
-        TooLargeError: More than ``max_bytes`` bytes.
+        TooLargeError: More than ``max_bytes`` bytes, or more than ``JSON_MAX_VALUES`` values.
         JSONError: Not strict JSON.
     """
     text = _checked_text(data, max_bytes)
@@ -63,7 +68,7 @@ def parse_json_object(data: bytes, *, max_bytes: int) -> JSONObject:
     """Parse one JSON object.
 
     Raises:
-        TooLargeError: More than ``max_bytes`` bytes.
+        TooLargeError: More than ``max_bytes`` bytes, or more than ``JSON_MAX_VALUES`` values.
         JSONError: Not strict JSON, or not an object.
     """
     value = parse_json(data, max_bytes=max_bytes)
@@ -76,7 +81,7 @@ def parse_json_members(data: bytes, *, max_bytes: int) -> dict[str, JSONMember]:
     """Parse one JSON object and keep the text of each of its members.
 
     Raises:
-        TooLargeError: More than ``max_bytes`` bytes.
+        TooLargeError: As ``parse_json``, or more than ``JSON_TEXT_MEMBERS_MAX_COUNT`` members.
         JSONError: Not strict JSON, or not an object.
     """
     text = _checked_text(data, max_bytes)
@@ -98,7 +103,7 @@ def _checked_text(data: bytes, max_bytes: int) -> str:
         raise JSONError(f"JSON: not UTF-8 at byte {error.start}") from None
     if text.startswith("\ufeff"):
         raise JSONError("JSON: a byte order mark stands at byte 0")
-    _check_depth(data)
+    _check_shape(data)
     _check_surrogates(text)
     return text
 
@@ -106,18 +111,27 @@ def _checked_text(data: bytes, max_bytes: int) -> str:
 _BRACKETS: Final = b"[]{}"
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(_BRACKETS))
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRINGS_MAX_COUNT: Final = 2 * JSON_MAX_VALUES  # a member is a name and a value
 _PIECE_BYTES: Final = 4096  # so that a flood of brackets is given up early
 _LEVEL_CHANGE: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-def _check_depth(data: bytes) -> None:
-    """Bound the nesting before the scanner recurses into it.
+def _check_shape(data: bytes) -> None:
+    """Bound the number of values and their nesting before the scanner makes anything of them.
 
-    Counting every opening bracket settles nearly all real messages at once.
+    Counting marks, also those within texts, settles nearly all real messages at once.
     """
-    if data.count(b"[") + data.count(b"{") <= JSON_MAX_DEPTH:
+    brackets = data.count(b"[") + data.count(b"{")
+    if brackets <= JSON_MAX_DEPTH and brackets + data.count(b",") <= JSON_MAX_VALUES:
         return
-    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    marks, strings = _STRING.subn(b"", data, count=_STRINGS_MAX_COUNT + 1)
+    values = marks.count(b",") + marks.count(b"[") + marks.count(b"{")
+    if strings > _STRINGS_MAX_COUNT or values > JSON_MAX_VALUES:
+        raise TooLargeError(f"JSON: at most {JSON_MAX_VALUES} values expected")
+    _check_depth(marks.translate(None, _NOT_BRACKETS))
+
+
+def _check_depth(brackets: bytes) -> None:
     level = 0
     for start in range(0, len(brackets), _PIECE_BYTES):
         changes = map(_LEVEL_CHANGE.__getitem__, brackets[start : start + _PIECE_BYTES])
@@ -222,6 +236,8 @@ def _read_members(text: str, position: int, members: dict[str, JSONMember]) -> i
         value, end = _value_at(text, start)
         if name in members:
             raise JSONError("JSON: a member name stands twice in one object")
+        if len(members) == JSON_TEXT_MEMBERS_MAX_COUNT:
+            raise TooLargeError(f"JSON: at most {JSON_TEXT_MEMBERS_MAX_COUNT} members expected")
         members[cast("str", name)] = JSONMember(value, text[start:end])
         position = _after_space(text, end)
         if not text.startswith(",", position):

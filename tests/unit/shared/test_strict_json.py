@@ -6,7 +6,12 @@ import sys
 import pytest
 
 from latensgate_shared.errors import ErrorCode, TooLargeError
-from latensgate_shared.limits import JSON_INTEGER_MAX_CHARS, JSON_MAX_DEPTH
+from latensgate_shared.limits import (
+    JSON_INTEGER_MAX_CHARS,
+    JSON_MAX_DEPTH,
+    JSON_MAX_VALUES,
+    JSON_TEXT_MEMBERS_MAX_COUNT,
+)
 from latensgate_shared.strict_json import (
     JSONError,
     parse_json,
@@ -108,6 +113,46 @@ def test_length_is_judged_before_anything_else() -> None:
     with pytest.raises(TooLargeError, match="at most 2 bytes") as caught:
         parse_json(b"\xff\xff\xff", max_bytes=2)
     assert caught.value.code is ErrorCode.ERR_TOO_LARGE
+
+
+FLOOD = 16 * JSON_MAX_VALUES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" + b"1," * (JSON_MAX_VALUES - 1) + b"1]",
+        b'["' + b"," * FLOOD + b'"]',
+        b'["' + b'\\"[,' * JSON_MAX_VALUES + b'"]',
+    ],
+)
+def test_as_many_values_as_the_limit_says(text: bytes) -> None:
+    assert parse_json(text, max_bytes=FLOOD + 4) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" + b"1," * JSON_MAX_VALUES + b"1]",
+        b"[" + b"[]," * JSON_MAX_VALUES + b"1]",
+        b"[" + b'{"a":{}},' * (JSON_MAX_VALUES // 2) + b"1]",
+        b"[" * (JSON_MAX_DEPTH + 1) + b'"' * FLOOD,
+        b'{"a":{' + b",".join(b'"%d":0' % n for n in range(JSON_MAX_VALUES)) + b"}}",
+    ],
+    ids=["numbers", "arrays", "objects", "quotes", "members"],
+)
+def test_a_flood_of_values_is_refused_before_it_costs_memory(text: bytes) -> None:
+    for parse in (parse_json, parse_json_object, parse_json_members):
+        with pytest.raises(TooLargeError, match="values") as caught:
+            parse(text, max_bytes=2 * FLOOD)
+        assert caught.value.code is ErrorCode.ERR_TOO_LARGE
+
+
+def test_members_with_their_text_are_few() -> None:
+    members = [b'"%d":0' % n for n in range(JSON_TEXT_MEMBERS_MAX_COUNT + 1)]
+    assert len(parse_json_members(b"{" + b",".join(members[1:]) + b"}", max_bytes=LIMIT)) == 64
+    with pytest.raises(TooLargeError, match="64 members"):
+        parse_json_members(b"{" + b",".join(members) + b"}", max_bytes=LIMIT)
 
 
 def test_a_nearly_full_stack_is_no_recursion_error() -> None:
