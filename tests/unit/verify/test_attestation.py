@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import FrozenInstanceError, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,30 @@ def test_a_time_without_zone_is_the_callers_mistake() -> None:
     naive = datetime(2026, 6, 1, 12, 30)  # noqa: DTZ001 -- the mistake
     with pytest.raises(ConfigurationError, match="time zone"):
         verify_document(Draft().sign(), policy=POLICY, at=naive)
+
+
+class ZoneWithoutOffset(tzinfo):
+    def utcoffset(self, _moment: datetime | None, /) -> None:
+        return None
+
+    dst = utcoffset
+
+    def tzname(self, _moment: datetime | None, /) -> str:
+        return "none"
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        NOW.replace(tzinfo=ZoneWithoutOffset()),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+    ],
+    ids=["no offset", "beyond the last day", "before the first day"],
+)
+def test_a_time_that_is_none_in_utc_is_the_callers_mistake(at: datetime) -> None:
+    with pytest.raises(ConfigurationError, match="evaluation time"):
+        verify_document(Draft().sign(), policy=POLICY, at=at)
 
 
 def test_a_changed_document_is_refused() -> None:

@@ -174,6 +174,23 @@ def test_junk_is_no_certificate(junk: bytes) -> None:
         check((standard_chain()[0], junk, *standard_chain()[2:]))
 
 
+def test_a_name_that_is_a_bit_string_is_no_certificate() -> None:
+    leaf = bytearray(standard_chain()[3])
+    value = leaf.rindex(b"\x55\x04\x03\x0c") + 3  # the subject's common name, a UTF8String
+    leaf[value], leaf[value + 2] = 0x03, 0
+    with pytest.raises(InvalidChain, match=r"not well-formed X\.509"):
+        check((*standard_chain()[:3], bytes(leaf)))
+
+
+def test_a_country_of_three_letters_is_a_verdict_too() -> None:
+    """The library warns about it when the name is read, and pytest makes that an error."""
+    authority = bytearray(standard_chain()[2])
+    kind = authority.rindex(b"\x55\x04\x03\x0c")
+    authority[kind + 2] = 0x06  # common name becomes country
+    with pytest.raises(InvalidChain):
+        check((*standard_chain()[:2], bytes(authority), standard_chain()[3]))
+
+
 def test_warnings_as_errors_are_a_verdict_too() -> None:
     """A serial number of zero makes the library warn, and pytest turns that into an error."""
     raw = standard_chain()[3]

@@ -228,9 +228,12 @@ def _check_time(said: UntrustedDocument, chain: CheckedChain, at: datetime) -> N
 
 def _whole_second(time: datetime) -> datetime:
     """Drop the fraction: X.509 knows whole seconds, and the last one still counts."""
-    if time.tzinfo is None:
+    if time.utcoffset() is None:  # a tzinfo alone may have none; local time must never be guessed
         raise ConfigurationError("evaluation time: a datetime with time zone expected")
-    return time.astimezone(UTC).replace(microsecond=0)
+    try:
+        return time.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise ConfigurationError("evaluation time: not a calendar date in UTC") from None
 
 
 def _check_release(release: Release | None, manifest: Manifest) -> None:

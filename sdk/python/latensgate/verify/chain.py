@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 
 from latensgate.verify.errors import (
@@ -40,10 +39,11 @@ _LEAF_POLICY: Final = verification.ExtensionPolicy.permit_all()
 their rules are in ``profile``."""
 _NOT_X509: Final = (
     ValueError,
+    TypeError,  # a name with a BIT STRING in it
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,  # raised where a process turns warnings into errors
+    UserWarning,  # raised where a process turns warnings into errors
 )
 """What the library raises for certificates that it cannot read, at loading or at first use."""
 
