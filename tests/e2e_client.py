@@ -242,13 +242,20 @@ class Client:
         data_key, wrapped = key.data_key(context)
         return self.seal_under(body, data_key, KMSEnvelope(key.arn, wrapped))
 
-    def seal_under(self, body: Chat, data_key: bytes, envelope: KMSEnvelope) -> Sealed:
+    def seal_under(
+        self, body: Chat, data_key: bytes, envelope: KMSEnvelope, outer: Outer | None = None
+    ) -> Sealed:
+        """Seal a request whose body is under this data key."""
         fields = self.fields(kms_envelope=envelope)
-        under = seal_body(data_key, fields.request_id, json.dumps(body).encode())
-        sealed = self.seal_raw(build_plaintext(fields, under), self.outer(body))
+        under = self.under(data_key, fields, body)
+        sealed = self.seal_raw(build_plaintext(fields, under), outer or self.outer(body))
         return replace(
             sealed, secret=sealed.secret.with_data_key(data_key), hpke_secret=sealed.secret
         )
+
+    def under(self, data_key: bytes, fields: RequestFields, body: Chat) -> bytes:
+        """Return the body under a data key."""
+        return seal_body(data_key, fields.request_id, json.dumps(body).encode())
 
     def open(self, sealed: Sealed, answer: Answer) -> Opened:
         """Open an answer and verify its receipt; raises what an SDK would."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256, sha384
 from pathlib import Path
 from typing import Self
+from unittest import mock
 
 from latensgate_enclave import VERSION
 from latensgate_shared import calls
@@ -204,7 +205,24 @@ class Stack:
     def open_gate(self, link: ParentLink) -> None:
         """Do what an honest parent does at the start."""
         link.call(self.credentials())
-        link.call(calls.ConfigureKMSCall(self.key_arn))
+        self.configured(link)
+
+    def configured(
+        self, link: ParentLink, key_arn: str | None = None, wrapped_secret: bytes | None = None
+    ) -> bytes | None:
+        """Open the KMS gate; return the wrapped service secret if it is new."""
+        answer = link.call(calls.ConfigureKMSCall(key_arn or self.key_arn, wrapped_secret))
+        return calls.ConfigureKMSAnswer.from_head(answer.head).wrapped_secret
+
+    def advance(self, seconds: float) -> None:
+        """Move the world's time, and wait until an enclave with quick timers has taken it over."""
+        nsm = self.process.device.nsm
+        with mock.patch.object(nsm, "attest", wraps=nsm.attest) as attest:
+            self.world.clock.advance(seconds)
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while attest.call_count < 3:  # each refresh asks once, and ends before the next
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
 
 
 def write_config(
