@@ -11,7 +11,7 @@ of each cell, so a request can only tighten.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
 
@@ -90,6 +90,17 @@ class Policy:
     """
 
     rules: Mapping[tuple[Category, Direction], Rule]
+    _acting: Mapping[Direction, Mapping[Category, Rule]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Sort the cells by direction, once: every text of every request asks for them."""
+        acting: dict[Direction, dict[Category, Rule]] = {direction: {} for direction in Direction}
+        for (category, direction), rule in self.rules.items():
+            if rule.action > Action.ALLOW:
+                acting[direction][category] = rule
+        object.__setattr__(self, "_acting", acting)
 
     def joined(self, other: Policy) -> Policy:
         """Return the policy that is at least as strict as both in every cell."""
@@ -100,13 +111,9 @@ class Policy:
             }
         )
 
-    def acting(self, direction: Direction) -> dict[Category, Rule]:
+    def acting(self, direction: Direction) -> Mapping[Category, Rule]:
         """Return the rules of one direction that do anything."""
-        return {
-            category: rule
-            for (category, towards), rule in self.rules.items()
-            if towards is direction and rule.action > Action.ALLOW
-        }
+        return self._acting[direction]
 
     def digest(self) -> str:
         """Name the policy: ``sha384:`` and the hex SHA-384 of its canonical JSON, all cells."""
