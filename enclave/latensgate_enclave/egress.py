@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +34,7 @@ from latensgate_shared.limits import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from typing import Self
 
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.environment import Dial
@@ -80,7 +81,7 @@ class _Connection:
 
 
 class Reply:
-    """An answer whose body is still coming.
+    """An answer whose body is still coming; iterate over it for the body.
 
     Attributes:
         head: Status and fields.
@@ -94,8 +95,11 @@ class Reply:
         self.leaf_sha256 = leaf_sha256
         self._events = events
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """Yield pieces of the body as they come; ends only after the whole body was seen.
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece of the body; ends only after the whole body was seen.
 
         Raises:
             HTTPError: The body was cut short or malformed.
@@ -103,7 +107,8 @@ class Reply:
         """
         async for event in self._events:
             if isinstance(event, bytes):
-                yield event
+                return event
+        raise StopAsyncIteration
 
 
 def tls_context(ca_pem: str) -> ssl.SSLContext:
@@ -145,7 +150,7 @@ class Egress:
             HTTPError: The answer is not strict HTTP/1.1 or too long.
         """
         async with self.open(call) as reply:
-            pieces: list[ResponseEvent] = [piece async for piece in reply.body()]
+            pieces: list[ResponseEvent] = [piece async for piece in reply]
             whole = [reply.head, *pieces, ResponseEnd(reusable=False)]
             return join_response(whole), reply.leaf_sha256
 
@@ -165,10 +170,10 @@ class Egress:
         try:
             async with asyncio.timeout(call.deadline_ms / 1000):
                 await self._write(connection, call.request)
-                events = self._events(connection, reader)
-                head = await anext(events)
-                assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
-                yield Reply(head, connection.leaf_sha256, events)
+                async with aclosing(self._events(connection, reader)) as events:
+                    head = await anext(events)
+                    assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
+                    yield Reply(head, connection.leaf_sha256, events)
         except TimeoutError:
             raise EgressError(
                 f"{call.request.host}: no whole answer within {call.deadline_ms} ms",
@@ -188,7 +193,7 @@ class Egress:
 
     async def _events(
         self, connection: _Connection, reader: ResponseReader
-    ) -> AsyncIterator[ResponseEvent]:
+    ) -> AsyncGenerator[ResponseEvent]:
         while not reader.ended:
             try:
                 data = await connection.reader.read(EGRESS_READ_BYTES)

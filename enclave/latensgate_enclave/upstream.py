@@ -6,7 +6,7 @@ account, Region, and whether that account logs invocations. Nothing is retried h
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,11 @@ class BedrockUpstream:
         call = self._call(identity, forwarding, stream=True)
         async with self._egress.open(call) as reply:
             if reply.head.status != _OK:
-                body = b"".join([piece async for piece in reply.body()])
+                body = b"".join([piece async for piece in reply])
                 verify_success(HttpResponse(reply.head.status, reply.head.headers, body))
             evidence = _evidence(call, identity, reply.leaf_sha256, forwarding.route.region)
-            yield _deltas(reply, may_call=forwarding.may_call), evidence
+            async with aclosing(_deltas(reply, may_call=forwarding.may_call)) as deltas:
+                yield deltas, evidence
 
     def _call(self, identity: CheckedIdentity, forwarding: Forwarding, *, stream: bool) -> Call:
         route = forwarding.route
@@ -106,9 +107,9 @@ class BedrockUpstream:
         return Call(signed, limit, self._deadline_ms)
 
 
-async def _deltas(reply: Reply, *, may_call: bool) -> AsyncIterator[list[ChatDelta]]:
+async def _deltas(reply: Reply, *, may_call: bool) -> AsyncGenerator[list[ChatDelta]]:
     decoder, stream = EventStreamDecoder(), ConverseStream(may_call=may_call)
-    async for piece in reply.body():
+    async for piece in reply:
         for message in decoder.receive(piece):
             deltas = stream.receive(message)
             if deltas:
