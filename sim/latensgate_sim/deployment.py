@@ -1,8 +1,8 @@
 """A whole simulated deployment: measured files, enclave process, KMS key of its release.
 
-It does what an operator does on AWS, in the same order: write `deployment.toml`, measure, create
-the KMS key with its final policy at once, start the enclave. What is left to the parent is to deliver
-credentials and to name the key.
+It does what an operator does on AWS: write `deployment.toml`, measure, create the KMS key with its
+final policy at once, start the enclave. What is left to the parent is to deliver credentials and to
+name the key.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ nothing that says what it is.
 from __future__ import annotations
 
 import importlib.util
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 MODULE: Final = "latensgate_enclave"
 STOP_TIMEOUT_S: Final = 10.0
+LISTEN_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.02
+
+
+class EnclaveNotStartedError(Exception):
+    """The enclave process did not come up; it says why on its standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,21 @@ class EnclaveProcess:
     listen: Path
     process: subprocess.Popen[bytes]
 
+    def wait_listening(self, timeout_s: float) -> None:
+        """Wait until the process accepts connections.
+
+        Raises:
+            EnclaveNotStartedError: It ended, or did not listen in time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not _accepts(self.listen):
+            status = self.process.poll()
+            if status is not None:
+                raise EnclaveNotStartedError(f"{self.name} ended with status {status}")
+            if time.monotonic() > deadline_s:
+                raise EnclaveNotStartedError(f"{self.name} does not listen after {timeout_s} s")
+            time.sleep(_POLL_S)
+
     def stop(self) -> int:
         """Ask it to drain, wait, and kill it if it does not; returns its exit status."""
         self.process.terminate()
@@ -67,6 +90,15 @@ class EnclaveProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def code_folders() -> list[Path]:

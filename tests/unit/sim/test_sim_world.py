@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -21,9 +22,16 @@ from rich.console import Console
 
 from latensgate_sim import __main__ as command_line
 from latensgate_sim import local_model
+from latensgate_sim.deployment import write_config
 from latensgate_sim.errors import AWSError, CutConnectionError
 from latensgate_sim.faults import Fault, FaultKind, FaultSwitch, strike, throttled
-from latensgate_sim.launcher import EnclaveLaunch, code_folders, start_process
+from latensgate_sim.launcher import (
+    EnclaveLaunch,
+    EnclaveNotStartedError,
+    EnclaveProcess,
+    code_folders,
+    start_process,
+)
 from latensgate_sim.measure import EnclaveFiles, Measurements, measure_enclave_files
 from latensgate_sim.models import LOCAL_ID, SCRIPTED_ID, ScriptedModel
 from latensgate_sim.world import ACCOUNT, World, WorldConfig
@@ -389,15 +397,51 @@ def test_command_line_without_the_local_model(monkeypatch: pytest.MonkeyPatch) -
 def test_command_line_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ScriptedModel()
     monkeypatch.setattr(local_model, "load", lambda: model)
-    soon = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    show = command_line.show
+    listening: list[bool] = []
+    credentials: list[int] = []
 
-    def show(_world: World, _console: Console) -> None:
-        soon.start()
+    def show_and_stop(
+        world: World, enclaves: list[EnclaveProcess], key_arn: str, console: Console
+    ) -> None:
+        show(world, enclaves, key_arn, console)
+        for enclave in enclaves:
+            with socket.socket(socket.AF_UNIX) as client:
+                listening.append(client.connect_ex(str(enclave.listen)) == 0)
+        file = world.folder / "service-credentials.json"
+        credentials.append(file.stat().st_mode & 0o777)
+        assert json.loads(file.read_text())["AccessKeyId"] == world.service.access_key_id
+        assert key_arn.startswith(f"arn:aws:kms:us-east-1:{ACCOUNT}:key/")
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(command_line, "show", show)
-    result = CliRunner().invoke(command_line.main, ["--model", "local"])
+    monkeypatch.setattr(command_line, "show", show_and_stop)
+    result = CliRunner().invoke(command_line.main, ["--model", "local", "--enclaves", "1"])
     assert result.exit_code == 0
     assert "nothing is left running" in result.output
+    assert listening == [True]
+    assert credentials == [0o600]
+
+
+def test_an_enclave_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path, world: World, _deployment: str) -> Path:
+        return write_config(folder, world, "account = 1")
+
+    monkeypatch.setattr(command_line, "write_config", broken)
+    result = CliRunner().invoke(command_line.main, ["--model", "scripted", "--enclaves", "1"])
+    assert result.exit_code == 1
+    assert "enclave-0 ended with status 1" in result.output
+
+
+def test_an_enclave_that_never_listens_is_given_up(world: World, tmp_path: Path) -> None:
+    stand_in = tmp_path / "sleeps.py"
+    stand_in.write_text("import time; time.sleep(60)")
+    files = EnclaveFiles(runtime=(stand_in,), application=())
+    process = start_process(world, EnclaveLaunch("idle", files, program=(str(stand_in),)))
+    try:
+        with pytest.raises(EnclaveNotStartedError, match="does not listen"):
+            process.wait_listening(0.1)
+    finally:
+        process.stop()
 
 
 def test_create_key_is_for_the_administrator(world: World) -> None:
