@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.aws import kms
+from latensgate_enclave.gate import GateError
 from latensgate_shared.hpke_primitives import Concealed
 from latensgate_shared.kms_envelope import DATA_KEY_BYTES, EnvelopeError, encryption_context
 from latensgate_shared.limits import (
@@ -72,7 +73,7 @@ class TenantKeys(Concealed):
             )
             blob = await self._client.ask(request, key, lambda it: kms.parse_decrypt(it, key))
             data_key = self._recipient.open(blob)
-        except (kms.KMSUnfitError, kms.KeyArnError) as error:
+        except (kms.KMSUnfitError, kms.KeyArnError, GateError) as error:
             raise EnvelopeError(error.detail) from None
         if len(data_key) != DATA_KEY_BYTES:
             raise EnvelopeError(f"a data key of {DATA_KEY_BYTES} bytes expected")

@@ -88,9 +88,13 @@ class Recipient:
         """Open a `CiphertextForRecipient`.
 
         Raises:
-            LatensgateError: One error for every cause after the RSA step.
+            GateError: It is malformed, or not encrypted to this key; one error for every cause
+                after the RSA step.
         """
-        return cms.decrypt(blob, self._private_key)
+        try:
+            return cms.decrypt(blob, self._private_key)
+        except (cms.CMSError, cms.CMSDecryptError) as error:
+            raise GateError(error.detail) from None
 
 
 class KMSClient:
