@@ -87,9 +87,16 @@ def start_stack(tmp_path: Path) -> Iterator[StartStack]:
     """Start enclaves of the test's own: ``start_stack(world, **how)`` as in ``Apart``."""
     with ExitStack() as running:
 
-        def start(world: World, *, deployment: str = TWO_REGIONS, **how: object) -> Stack:
+        def start(
+            world: World,
+            *,
+            deployment: str = TWO_REGIONS,
+            policy: str | None = None,
+            **how: object,
+        ) -> Stack:
             made = apart(tmp_path, **how)
             folder = tmp_path / f"config-{made.name}"
-            return running.enter_context(running_stack(folder, world, made, deployment=deployment))
+            started = running_stack(folder, world, made, deployment=deployment, policy=policy)
+            return running.enter_context(started)
 
         yield start

@@ -1,0 +1,235 @@
+"""Whose credentials, does that account log, and is it AWS at all.
+
+Each refusal names its line of defence; ``mutants.py`` proves that the test fails without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from attack_tools import wait_for
+from e2e_client import Client, Refusal, chat, sealed_refusal
+from e2e_fixtures import QUICK, StartStack
+from latensgate_shared import calls
+from latensgate_shared.errors import ErrorCode
+from latensgate_shared.limits import IDENTITY_MAX_AGE_S
+from latensgate_sim.errors import AWSError
+from latensgate_sim.faults import Fault, FaultKind
+from latensgate_sim.tls import EndpointCA
+from latensgate_sim.world import ACCOUNT, SERVICE_ROLE, TENANT_ACCOUNT, World
+from stack import CallFailedError, ParentLink, Stack
+
+IDENTITY = ErrorCode.ERR_UPSTREAM_IDENTITY
+LOGGING = ErrorCode.ERR_UPSTREAM_LOGGING
+
+
+def delivered(link: ParentLink, credentials: calls.CredentialsCall) -> ErrorCode | None:
+    try:
+        link.call(credentials)
+    except CallFailedError as error:
+        return error.code
+    return None
+
+
+def foreign_credentials(stack: Stack) -> calls.CredentialsCall:
+    """Credentials of the attacker's own account, which may do everything there."""
+    held = stack.world.identities.role_session(TENANT_ACCOUNT, SERVICE_ROLE, iam_actions=("*",))
+    return replace(
+        stack.credentials(),
+        access_key_id=held.access_key_id,
+        secret_access_key=held.secret_access_key,
+        session_token=held.session_token or "",
+    )
+
+
+@pytest.fixture
+def serving(own_world: World, start_stack: StartStack) -> tuple[Stack, Client]:
+    """An enclave with quick timers for all but KMS."""
+    stack = start_stack(own_world, limits={**QUICK, "KMS_GATE_CHECK_S": 300})
+    with stack.link() as link:
+        stack.open_gate(link)
+        return stack, Client.attest(stack, link)
+
+
+def refused(stack: Stack, client: Client, *, stream: bool = False) -> Refusal | None:
+    """Ask; None while it is answered."""
+    sealed = client.seal(chat("still there?", stream=stream))
+    with stack.link() as link:
+        opened = client.send(link, sealed)
+    return Refusal(opened.code, sealed=True) if opened.code else None
+
+
+def refused_in_time(stack: Stack, client: Client, code: ErrorCode) -> None:
+    """Wait for the refusal, and demand that both kinds of answer are refused."""
+    wait_for(lambda: refused(stack, client) is not None)
+    calls_before = len(stack.world.home.bedrock.seen)
+    for stream in (False, True):
+        assert refused(stack, client, stream=stream) == sealed_refusal(code)
+    assert len(stack.world.home.bedrock.seen) == calls_before
+
+
+def test_credentials_of_another_account_are_refused_and_the_old_ones_stay(
+    stack: Stack, link: ParentLink, client: Client
+) -> None:
+    """Defence: identity.UpstreamIdentity._check, `account != self._deployment.account`."""
+    assert delivered(link, foreign_credentials(stack)) is IDENTITY
+    opened = client.ask(link, chat("whose"))
+    assert cast("dict[str, str]", opened.receipt.private["upstream"])["account"] == ACCOUNT
+
+
+def test_no_credentials_no_gate(world: World, start_stack: StartStack) -> None:
+    """Defence: identity.UpstreamIdentity._fresh, `self._checked is None`."""
+    stack = start_stack(world)
+    with stack.link() as link:
+        assert delivered(link, foreign_credentials(stack)) is IDENTITY
+        with pytest.raises(CallFailedError, match=IDENTITY.name):
+            stack.configured(link)
+
+
+def test_made_up_credentials_are_refused(stack: Stack, link: ParentLink) -> None:
+    """Defence: STS is asked over the enclave's own TLS (identity.UpstreamIdentity._check)."""
+    made_up = replace(stack.credentials(), secret_access_key="x" * 40)
+    assert delivered(link, made_up) is IDENTITY
+
+
+def test_credentials_swapped_between_two_checks(serving: tuple[Stack, Client]) -> None:
+    """The same key id leads to another account from one check to the next.
+
+    Defence: identity.UpstreamIdentity.recheck forgets at once what no longer passes.
+    """
+    stack, client = serving
+    world = stack.world
+    assert refused(stack, client) is None
+    known = world.identities._known
+    held = known[world.service.access_key_id]
+    known[world.service.access_key_id] = replace(
+        held, identity=replace(held.identity, account=TENANT_ACCOUNT)
+    )
+    refused_in_time(stack, client, IDENTITY)
+
+
+def test_logging_switched_on_while_running(serving: tuple[Stack, Client]) -> None:
+    """Defence: identity.UpstreamIdentity.recheck and for_region."""
+    stack, client = serving
+    assert refused(stack, client) is None
+    stack.world.home.control.logging_accounts.add(ACCOUNT)
+    refused_in_time(stack, client, LOGGING)
+    stack.world.home.control.logging_accounts.clear()
+    wait_for(lambda: refused(stack, client) is None)
+
+
+def test_logging_already_on(own_world: World, start_stack: StartStack) -> None:
+    """Defence: identity.UpstreamIdentity.for_region."""
+    own_world.home.control.logging_accounts.add(ACCOUNT)
+    stack = start_stack(own_world)
+    with stack.link() as link:
+        stack.open_gate(link)
+        client = Client.attest(stack, link)
+        assert client.refusal(link, client.seal(chat("x"))) == sealed_refusal(LOGGING)
+
+
+def test_logging_is_told_in_the_receipt_where_the_deployment_only_flags(
+    own_world: World, start_stack: StartStack
+) -> None:
+    from e2e_fixtures import TWO_REGIONS  # noqa: PLC0415  # one use
+
+    own_world.home.control.logging_accounts.add(ACCOUNT)
+    flags = TWO_REGIONS.replace('invocation_logging = "refuse"', 'invocation_logging = "flag"')
+    stack = start_stack(own_world, deployment=flags)
+    with stack.link() as link:
+        stack.open_gate(link)
+        opened = Client.attest(stack, link).ask(link, chat("x"))
+    upstream = cast("dict[str, str]", opened.receipt.private["upstream"])
+    assert upstream["invocation_logging"] == "on"
+
+
+def test_check_that_is_too_old_refuses(serving: tuple[Stack, Client]) -> None:
+    """The parent lets no check through any more. Defence: identity._fresh, IDENTITY_MAX_AGE_S."""
+    stack, client = serving
+    stack.world.home.sts.faults.on(Fault(FaultKind.CUT, times=None))
+    stack.advance(IDENTITY_MAX_AGE_S / 2)
+    assert refused(stack, client) is None
+    stack.advance(IDENTITY_MAX_AGE_S)
+    refused_in_time(stack, client, IDENTITY)
+
+
+def test_server_that_is_not_aws_gets_nothing(serving: tuple[Stack, Client]) -> None:
+    """The parent dials a server of its own. Defence: egress.tls_context, pinned roots."""
+    stack, client = serving
+    world, host = stack.world, "bedrock-runtime.us-east-1.amazonaws.com"
+    server, foreign = world._servers[host], EndpointCA()
+    server._tls = foreign.context(foreign.issue([host]))
+    world.run(server.close())
+    world.run(server.start())
+    world._routes[f"{host}:443"] = server.port
+    before = len(world.home.bedrock.seen)
+    wait_for(lambda: refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM))
+    assert len(world.home.bedrock.seen) == before
+
+
+def test_aws_server_of_another_name_gets_nothing(serving: tuple[Stack, Client]) -> None:
+    """The parent leads Bedrock's name to STS, which has a certificate of the same authority.
+
+    Defence: egress._connect, `server_hostname=host`.
+    """
+    stack, client = serving
+    world = stack.world
+    sts = world._servers["sts.us-east-1.amazonaws.com"]
+    world.run(world._servers["bedrock-runtime.us-east-1.amazonaws.com"].connections.cut())
+    world._routes["bedrock-runtime.us-east-1.amazonaws.com:443"] = sts.port
+    assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
+
+
+def test_only_the_measured_hosts_are_dialled(
+    stack: Stack, client: Client, link: ParentLink
+) -> None:
+    """Defence: egress.Egress._connection, `host not in self._hosts`; hosts come of the Regions."""
+    client.ask(link, chat("x"))
+    services = {name.split(".")[0] for name in set(stack.world.tunnel.dialled)}
+    regions = {name.split(".")[1] for name in set(stack.world.tunnel.dialled)}
+    assert services <= {"kms", "sts", "bedrock", "bedrock-runtime"}
+    assert regions <= {"us-east-1", "eu-west-1"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ((429, "ThrottlingException"), ErrorCode.ERR_UPSTREAM_THROTTLED),
+        ((400, "ValidationException"), ErrorCode.ERR_UPSTREAM_REFUSED),
+        ((408, "ModelTimeoutException"), ErrorCode.ERR_UPSTREAM_TIMEOUT),
+        ((500, "InternalServerException"), ErrorCode.ERR_UPSTREAM),
+        ((403, "AccessDeniedException"), ErrorCode.ERR_UPSTREAM),
+        ((404, "ResourceNotFoundException"), ErrorCode.ERR_MODEL_UNKNOWN),
+    ],
+)
+def test_providers_words_never_pass(
+    client: Client,
+    link: ParentLink,
+    *,
+    said: tuple[int, str],
+    code: ErrorCode,
+    stream: bool,
+) -> None:
+    """Defence: aws/bedrock.py upstream_error takes the name only."""
+    error = AWSError(*said, "arn:aws:secret words of the provider")
+    client.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error))
+    opened = client.ask(link, chat("x", stream=stream))
+    assert opened.code is code
+    assert b"words of the provider" not in b"".join(record.body for record in opened.records)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.GARBAGE, FaultKind.ERROR])
+@pytest.mark.parametrize("after", [None, 3])
+def test_stream_that_breaks_off_is_never_a_short_answer(
+    client: Client, link: ParentLink, *, kind: FaultKind, after: int | None
+) -> None:
+    """Defence: converse_answer.ConverseStream.close and EventStreamDecoder."""
+    text = "many words to stream " * 5
+    client.world.home.bedrock.faults.on(Fault(kind, after_events=after))
+    opened = client.ask(link, chat(text, stream=True))
+    assert opened.code is ErrorCode.ERR_UPSTREAM
+    assert opened.receipt.signed.public.outcome == "failed"
