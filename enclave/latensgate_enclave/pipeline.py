@@ -22,7 +22,7 @@ Before that there is nobody to seal to, and no receipt.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import msgspec
 
@@ -67,14 +67,18 @@ from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
 from latensgate_shared.strict_json import parse_json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from latensgate_enclave.chat_answer import ChatAnswer
     from latensgate_enclave.pii import ScannedTexts, TextPart
+    from latensgate_shared.sealed import OpenedRequest, OpeningKey
+    from latensgate_shared.sealed_plaintext import SealedPlaintext
 
 _Result = TypeVar("_Result")
-_SCAN_ASIDE_CHARS: Final = 8_192
-"""Longer texts are scanned in a thread, so that they do not hold up everyone else's frames."""
+_Input = ParamSpec("_Input")
+_ASIDE_BYTES: Final = 8_192
+"""Longer requests are opened, and longer texts scanned, in a thread: they must not hold up everyone
+else's frames."""
 
 
 class Pipeline:
@@ -138,14 +142,16 @@ class Pipeline:
             LatensgateError: It is not ours to open, or not what it says it is.
         """
         keys, outer = self.parts.keys, sealed.outer
-        opened = open_request(keys.opening_keys(), outer.canonical(), sealed.wire)
+        opened, plaintext = await _aside(
+            len(sealed.wire) > _ASIDE_BYTES, _open_and_parse, sealed, keys.opening_keys()
+        )
         publication = keys.find(opened.key_id).publication
         if publication.attestation_hash != outer.attestation_hash:
             raise LatensgateError(
                 "the attestation that the client verified is not the one of this key",
                 code=ErrorCode.ERR_OUTER_MISMATCH,
             )
-        plaintext, secret = parse_plaintext(opened.plaintext), opened.answer_secret
+        secret = opened.answer_secret
         body, raw = plaintext.body_object, plaintext.body
         if plaintext.fields.kms_envelope is not None:
             envelope = plaintext.fields.kms_envelope
@@ -228,10 +234,8 @@ class Pipeline:
         """Scan, in a thread if it takes long; count what was found, also where it refuses."""
         engine = self.parts.engine
         try:
-            if sum(len(part.text) for part in parts) > _SCAN_ASIDE_CHARS:
-                scanned = await asyncio.to_thread(scan_texts, engine, policy, parts, budget=budget)
-            else:
-                scanned = scan_texts(engine, policy, parts, budget=budget)
+            is_long = sum(len(part.text) for part in parts) > _ASIDE_BYTES
+            scanned = await _aside(is_long, scan_texts, engine, policy, parts, budget=budget)
         except PIIHardFailError as error:
             record.add_counts(error.counts)
             raise
@@ -313,6 +317,25 @@ class Pipeline:
         )
         final = sealer.final(encode_final_record(receipt, values))
         return Released(final, receipt, values, error.code if error else None)
+
+
+async def _aside(
+    is_long: bool,  # noqa: FBT001  # the name of the argument at the call would say no more
+    work: Callable[_Input, _Result],
+    *arguments: _Input.args,
+    **options: _Input.kwargs,
+) -> _Result:
+    """Do work here, or in a thread if it is long."""
+    if is_long:
+        return await asyncio.to_thread(work, *arguments, **options)
+    return work(*arguments, **options)
+
+
+def _open_and_parse(
+    sealed: Sealed, opening_keys: Mapping[bytes, OpeningKey]
+) -> tuple[OpenedRequest, SealedPlaintext]:
+    opened = open_request(opening_keys, sealed.outer.canonical(), sealed.wire)
+    return opened, parse_plaintext(opened.plaintext)
 
 
 async def uncut(delivery: Coroutine[None, None, None]) -> None:
