@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
@@ -25,6 +26,7 @@ from latensgate_enclave.chat_answer import (
 from latensgate_enclave.pii import Action, Direction
 from latensgate_enclave.pipeline import uncut
 from latensgate_shared.answer_records import encode_content_record, encode_error_record
+from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
 from latensgate_shared.sealed import AnswerSealer
 from latensgate_shared.strict_json import parse_json_object
@@ -142,7 +144,7 @@ class _Collector:
         """Return the whole answer.
 
         Raises:
-            MalformedError: The arguments of a call are no JSON object, so nobody can scan them.
+            UpstreamError: The arguments of a call are no JSON object, so nobody can scan them.
         """
         calls = tuple(
             ToolCall(begun.id, begun.name, _arguments("".join(pieces)))
@@ -153,7 +155,12 @@ class _Collector:
 
 
 def _arguments(text: str) -> JSONObject:
-    return parse_json_object(text.encode(), max_bytes=BEDROCK_ANSWER_MAX_BYTES)
+    try:
+        return parse_json_object(
+            text.encode("utf-8", "surrogatepass"), max_bytes=BEDROCK_ANSWER_MAX_BYTES
+        )
+    except MalformedError:
+        raise UpstreamError("Bedrock: the arguments of a tool call are no JSON object") from None
 
 
 def _must_hold(policy: Policy) -> bool:
