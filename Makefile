@@ -18,11 +18,12 @@ help: ## This list
 .PHONY: setup
 setup: $(VENV)/.ready ## Create .venv with hash-locked dependencies and the distributions of this repository
 
-$(VENV)/.ready: requirements/dev.lock $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+$(VENV)/.ready: requirements/dev.lock requirements/bare.lock $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "Setting up $(VENV) (a minute or two on the first run) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Latensgate needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements/bare.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
 	@touch $@
 
@@ -73,8 +74,13 @@ e2e: setup ## End-to-end tests over real sockets
 	$(BIN)/pytest -q tests/e2e
 
 .PHONY: bench
-bench: setup ## Benchmarks as ratios in one run; writes docs/benchmarks.md
+bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks.md
 	$(BIN)/python tests/bench
+
+$(VENV)/.bench: requirements/bench.lock $(VENV)/.ready
+	@echo "Installing what the benchmarks compare with (600 MB on the first run) ..."
+	$(BIN)/pip install --quiet --require-hashes -r requirements/bench.lock
+	@touch $@
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz
@@ -87,6 +93,8 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 .PHONY: lock
 lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) requirements/dev.in -o requirements/dev.lock
+	$(COMPILE) --no-deps requirements/bare.in -o requirements/bare.lock
+	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 
 .PHONY: clean

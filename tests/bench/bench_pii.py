@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from latensgate_enclave.pii.engine import Tier1Engine
@@ -47,18 +48,19 @@ def _presidio() -> _Analyzer:
     for name in [name for name in sys.modules if name.partition(".")[0] == "presidio_analyzer"]:
         del sys.modules[name]
     logging.getLogger("presidio-analyzer").disabled = True
-    import tldextract  # noqa: PLC0415 - after the shells are gone
-    from presidio_analyzer import AnalyzerEngine, RecognizerRegistry  # noqa: PLC0415 - the same
-    from presidio_analyzer.nlp_engine import NoOpNlpEngine  # noqa: PLC0415 - the same
+    # By name, since `make setup` installs presidio-analyzer without what it depends on.
+    tldextract = import_module("tldextract")
+    presidio = import_module("presidio_analyzer")
+    nlp = import_module("presidio_analyzer.nlp_engine")
 
     offline = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     cast("dict[str, object]", vars(tldextract))["extract"] = offline
-    registry = RecognizerRegistry()
+    registry = presidio.RecognizerRegistry()
     registry.load_predefined_recognizers(languages=["en"])
     registry.remove_recognizer("SpacyRecognizer")
-    nothing = NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
+    nothing = nlp.NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
     nothing.load()
-    return cast("_Analyzer", AnalyzerEngine(registry=registry, nlp_engine=nothing))
+    return cast("_Analyzer", presidio.AnalyzerEngine(registry=registry, nlp_engine=nothing))
 
 
 def _seconds(call: Callable[[], object]) -> float:
