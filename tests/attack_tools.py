@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from latensgate_sim.http_server import Request, Response
+from latensgate_sim.http_server import HTTPServer, Request, Response
 from latensgate_sim.launcher import code_folders
+from latensgate_sim.tls import EndpointCA
 from latensgate_sim.world import World
 
 Inner = Callable[[Request], Awaitable[Response]]
@@ -62,6 +63,22 @@ def altered_kms(world: World, alter: Callable[[str, Answer], Answer]) -> Generat
 
     with hooked(world, "kms.us-east-1.amazonaws.com", hook):
         yield
+
+
+@contextmanager
+def rerouted(world: World, host: str, authority: EndpointCA) -> Generator[None]:
+    """Lead a host of AWS to a server of the parent's, with a certificate of `authority`."""
+    true_server = world._servers[host]
+    rogue = HTTPServer(true_server._handler, authority.context(authority.issue([host])))
+    route = f"{host}:443"
+    world.run(true_server.connections.cut())
+    world.run(rogue.start())
+    world._routes[route] = rogue.port
+    try:
+        yield
+    finally:
+        world._routes[route] = true_server.port
+        world.run(rogue.close())
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float = 15) -> None:

@@ -180,7 +180,19 @@ class Stack:
     process: EnclaveProcess
     config: Path
     key_arn: str
-    output: Path | None = None  # of a process started with `Apart`
+    apart: Apart | None = None
+
+    @property
+    def output(self) -> Path | None:
+        """What the process wrote, if it was started apart."""
+        return self.apart.output if self.apart else None
+
+    def restart(self) -> None:
+        """Start the same image again after its process has ended, on the same socket."""
+        assert self.apart is not None
+        assert self.process.process.poll() is not None
+        self.world.remove_enclave(self.process.name)
+        self.process = launch_apart(self.world, self.config, self.apart)
 
     def event_count(self, name: str) -> int:
         """How often the enclave has logged an event."""
@@ -340,10 +352,10 @@ def running_stack(
     """Start an enclave beside a world and make its KMS key."""
     config = write_config(folder / "config", world, deployment=deployment, policy=policy)
     process = launch(world, config) if apart is None else launch_apart(world, config, apart)
+    key_policy = render_key_policy_text(key_policy_parameters(process, config))
+    running = Stack(world, process, config, world.create_key(key_policy), apart)
     try:
-        policy = render_key_policy_text(key_policy_parameters(process, config))
-        output = None if apart is None else apart.output
-        yield Stack(world, process, config, world.create_key(policy), output)
+        yield running
     finally:
-        process.stop()
-        world.remove_enclave(process.name)
+        running.process.stop()
+        world.remove_enclave(running.process.name)

@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from attack_tools import altered_kms, changed_code, recorded_kms, wait_for
+from attack_tools import altered_kms, changed_code, recorded_kms, rerouted, wait_for
 from e2e_client import Client, chat, gate_refusal
 from e2e_fixtures import QUICK, StartStack
 from latensgate_shared import calls
@@ -212,8 +212,18 @@ def test_grant_is_refused(stack: Stack, link: ParentLink) -> None:
 
 def test_multi_region_key_is_refused(stack: Stack, link: ParentLink) -> None:
     """Defence: gate.KMSGate._judge_key, `if described != _FIT:`."""
-    key = stack.world.create_key(template(stack), MultiRegion=True)
-    assert gate_refusal(link, key) is UNFIT
+    world = stack.world
+    key = world.create_key(template(stack))
+
+    def multi_region(operation: str, answer: dict[str, object]) -> dict[str, object]:
+        if operation == "DescribeKey":
+            cast("dict[str, object]", answer["KeyMetadata"])["MultiRegion"] = True
+        return answer
+
+    with altered_kms(world, multi_region):
+        assert gate_refusal(link, key) is UNFIT
+    named = world.create_key(template(stack), MultiRegion=True)  # its ARN tells, too
+    assert gate_refusal(link, named) is UNFIT
 
 
 def test_imported_key_material_is_refused(stack: Stack, link: ParentLink) -> None:
@@ -360,19 +370,14 @@ def test_parent_that_answers_in_place_of_kms_is_not_believed(
 
     Defence: egress.tls_context, `load_verify_locations(cadata=ca_pem)` on PROTOCOL_TLS_CLIENT.
     """
-    world, stack = own_world, start_stack(own_world)
-    foreign = EndpointCA()
-    host = "kms.us-east-1.amazonaws.com"
-    server = world._servers[host]
+    stack, host = start_stack(own_world), "kms.us-east-1.amazonaws.com"
     with stack.link() as link:
         link.call(stack.credentials())
-        server._tls = foreign.context(foreign.issue([host]))
-        world.run(server.close())
-        world.run(server.start())
-        world._routes[f"{host}:443"] = server.port
-        before = len(world.home.kms.log)
-        assert gate_refusal(link, stack.key_arn) is ErrorCode.ERR_KMS_UNREACHABLE
-        assert len(world.home.kms.log) == before
+        with rerouted(own_world, host, EndpointCA()):
+            assert gate_refusal(link, stack.key_arn) is ErrorCode.ERR_KMS_UNREACHABLE
+            assert own_world.home.kms.log[1:] == []  # but CreateKey, nothing was asked
+        with rerouted(own_world, host, own_world.ca):
+            stack.configured(link)  # the certificate was what it failed for
 
 
 def test_refused_key_changes_nothing_for_those_who_are_served(
