@@ -53,6 +53,8 @@ SEALED_REQUEST_CHUNKS_MAX_COUNT: Final = 4_096
 """Non-final chunks of a request. A full one has 240; pieces of one byte cost seconds to open."""
 CHUNK_FRAMED_MAX_BYTES: Final = CHUNK_MAX_BYTES + 256
 """One event of a streamed answer: chunk, tag (16), length (4), response nonce (32), rounded up."""
+SEALED_ANSWER_CHUNKS_MAX_COUNT: Final = 262_144
+"""Content chunks of an answer. A stream has one for each token, and models write up to 128k."""
 SEALED_ANSWER_MAX_BYTES: Final = SEALED_REQUEST_MAX_BYTES
 """Decoded response_ciphertext: the body limit holds both ways."""
 ERROR_MESSAGE_MAX_CHARS: Final = 4_096
@@ -65,6 +67,17 @@ NAME_MAX_CHARS: Final = 256
 """Model names and operations: no real one is longer than 100."""
 
 # --- receipts (docs/spec/receipts.md) ---
+HOLD_MAX_S: Final = 86_400
+"""A held request waits for an approver at most 24 hours (DESIGN 7a)."""
+ANSWER_MAX_S: Final = 900
+"""From the end of the keys to the end of the longest answer: 15 minutes. `policy.toml` may not
+give the model more than `MODEL_TIMEOUT_MAX_MS`; the rest is for scanning and sealing."""
+MODEL_TIMEOUT_MAX_MS: Final = 840_000
+"""Largest `model_timeout_ms` of a `policy.toml`: 14 minutes; today's longest answers take two."""
+RECEIPT_MAX_DELAY_S: Final = HOLD_MAX_S + ANSWER_MAX_S
+"""How long after its manifest's not_after a receipt may be issued: a request opens until then, may
+be held, and its answer may be long. One bound for all outcomes: the receipt key dies with the
+enclave, so this says what is plausible and is not what keeps a receipt honest (ADR 0006)."""
 RECEIPT_FIELDS_DROPPED_MAX_COUNT: Final = 256
 """Names of request fields; the largest request schema of OpenAI has about 40."""
 
@@ -88,7 +101,7 @@ ED25519_SIGNATURE_BYTES: Final = 64
 TENANT_SETTINGS_MAX_BYTES: Final = 64 * KIB
 """Signed tenant settings; travel in a request's head, so half a frame at most."""
 USAGE_TOTALS_MAX_BYTES: Final = 16 * MIB
-"""Totals of one hour: about 150 bytes for each tenant that this enclave served."""
+"""Usage totals: at most 120 bytes for each tenant that this enclave served."""
 ARN_MAX_CHARS: Final = 2_048
 """AWS service models: the longest ARN that any of them admits."""
 KMS_KEY_POLICY_MAX_BYTES: Final = 32 * KIB
@@ -111,6 +124,14 @@ SDK_RENEW_AFTER_S: Final = 3_000
 """SDKs fetch the next manifest at 50 minutes."""
 SDK_STOP_AFTER_S: Final = 4_200
 """SDKs stop sealing at 70 minutes."""
+MANIFEST_FUTURE_SKEW_S: Final = 60
+"""Seconds that not_before may lie after the client's clock: the leeway that documents have."""
+NONCE_DOCUMENTS_PER_S: Final = 5
+"""Freshness proofs of one enclave: its NSM serves one call at a time, and needs some for itself."""
+IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
+"""Visible ASCII characters; what other HTTP interfaces with this header admit."""
+IDEMPOTENCY_RECORD_S: Final = 86_400
+"""How long the parent keeps what a key was used for."""
 
 # --- times between parent and enclave ---
 ENCLAVE_ACCEPT_MS: Final = 5_000
@@ -199,8 +220,9 @@ CLOCK_REFRESH_S: Final = 60
 """Enclave time is taken anew from the NSM; drift within it stays below a millisecond."""
 
 # --- receipts in the enclave ---
-RECEIPT_TENANTS_MAX_COUNT: Final = 100_000
-"""Tenants whose place in the chain one enclave remembers, about 400 bytes each."""
+RECEIPT_TENANTS_MAX_COUNT: Final = 60_000
+"""Tenants whose place in the chain one enclave remembers, about 400 bytes each; their usage totals
+(four values each) stay below JSON_MAX_VALUES."""
 
 # --- the tenant's own KMS key ---
 TENANT_DATA_KEY_CACHE_S: Final = 300
