@@ -208,7 +208,7 @@ and installed without their own dependencies.
 | gate open, no request yet | {resident.started_kib / 1024:.1f} MiB |
 | after {resident.calls:,} calls of all kinds | {resident.after_kib / 1024:.1f} MiB |
 
-Request ids are remembered for ten minutes, about 290 bytes each. `make soak` looks for anything
+Request ids are remembered for ten minutes, 290 to 400 bytes each. `make soak` looks for anything
 else that grows.
 """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from latensgate_shared.limits import REQUEST_WINDOW_S
 from soak_report import Progress, Report, run_soak
 
 
@@ -23,6 +24,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000, help="calls, all kinds together")
     parser.add_argument("--lanes", type=int, default=6, help="connections that call at once")
     parser.add_argument("--key-life-s", type=int, default=600, help="rotate keys so often")
+    parser.add_argument(
+        "--window-s", type=int, default=REQUEST_WINDOW_S, help="request ids are kept twice so long"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Progress(chosen.count) as progress:
         report: Report = asyncio.run(
@@ -31,6 +35,7 @@ def main() -> int:
                 count=chosen.count,
                 lanes=chosen.lanes,
                 limits={
+                    "REQUEST_WINDOW_S": chosen.window_s,
                     "KEY_ROTATION_S": chosen.key_life_s,
                     "MANIFEST_LIFETIME_S": chosen.key_life_s * 5 // 4,
                 },
