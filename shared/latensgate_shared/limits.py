@@ -124,8 +124,6 @@ SDK_RENEW_AFTER_S: Final = 3_000
 """SDKs fetch the next manifest at 50 minutes."""
 SDK_STOP_AFTER_S: Final = 4_200
 """SDKs stop sealing at 70 minutes."""
-MANIFEST_FUTURE_SKEW_S: Final = 60
-"""Seconds that not_before may lie after the client's clock: the leeway that documents have."""
 NONCE_DOCUMENTS_PER_S: Final = 5
 """Freshness proofs of one enclave: its NSM serves one call at a time, and needs some for itself."""
 IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
