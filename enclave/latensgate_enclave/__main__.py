@@ -64,8 +64,8 @@ def allowed_hosts(deployment: Deployment) -> frozenset[str]:
 
 def compose(
     environment: Environment, configuration: MeasuredConfiguration, clock: EnclaveClock
-) -> Server:
-    """Put the enclave together."""
+) -> tuple[Server, Egress]:
+    """Put the enclave together; what serves, and what is closed after it."""
     deployment = configuration.deployment
     context, hosts = tls_context(configuration.ca_pem), allowed_hosts(deployment)
     egress = Egress(environment.dial, context, hosts, clock)
@@ -91,7 +91,7 @@ def compose(
     supervisor = Supervisor(clock, identity, gate, keys, environment.events)
     room = Room(configuration.policy.calls.max_concurrent)
     service = Service(Pipeline(parts), supervisor, identity, room)
-    return Server(service, supervisor, room, environment.events)
+    return Server(service, supervisor, room, environment.events), egress
 
 
 async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Path) -> None:
@@ -103,7 +103,7 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
     clock = EnclaveClock(nsm, time.monotonic_ns)
     await clock.refresh()
     events.emit(Event.TIME_SET)
-    server = compose(environment, configuration, clock)
+    server, way_out = compose(environment, configuration, clock)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # asyncio's own handler would write texts of exceptions to the log.
@@ -113,6 +113,8 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
     try:
         await server.run(listen(listen_at, backlog=128), stop)
     finally:
+        way_out.close()
+        await asyncio.sleep(0)  # transports end in the loop's next turn
         nsm.close()
 
 

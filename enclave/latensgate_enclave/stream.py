@@ -137,7 +137,7 @@ class _Collector:
                     self._calls[delta.index][1].append(delta.arguments)
                 case Finished():
                     self._finish = delta.finish_reason
-                case Usage():
+                case Usage():  # pragma: no branch  # the union is closed
                     self.usage = delta
 
     def answer(self) -> ChatAnswer:
