@@ -90,8 +90,8 @@ if TYPE_CHECKING:
     from latensgate_shared.receipts import Receipt
     from latensgate_shared.strict_json import JSONObject
 
-ROUNDS: Final = 60
-REQUESTS: Final = 10
+ROUNDS: Final = 15
+REQUESTS: Final = 100
 TOKENS: Final = 400
 TENANT: Final = "tnt_a3f9c42b"
 TEXT: Final = (
