@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from e2e_client import Client
+from latensgate_sim.models import Model
 from latensgate_sim.world import ACCOUNT, SERVICE_ROLE, World, WorldConfig
 from paths import REPOSITORY
 from stack import DEPLOYMENT, Apart, ParentLink, Stack, running_stack
@@ -34,9 +35,9 @@ def apart(folder: Path, **how: object) -> Apart:
     return Apart(folder / f"run{number}", f"enclave{number}", **how)  # type: ignore[arg-type]  # by the tests
 
 
-def make_world() -> World:
+def make_world(local: Model | None = None) -> World:
     """Make a world whose service role may also ask keys of tenants' accounts, as ours may."""
-    made = World(WorldConfig(regions=REGIONS))
+    made = World(WorldConfig(regions=REGIONS, local=local))
     may = ("kms:Decrypt",)
     made.service = made.identities.role_session(ACCOUNT, SERVICE_ROLE, iam_actions=may)
     return made

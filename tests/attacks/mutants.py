@@ -2,6 +2,7 @@
 
     python tests/attacks/mutants.py            every mutant; some minutes
     python tests/attacks/mutants.py replay kms only those whose name holds one of the words
+    ... --no-baseline                          without running every test unchanged first
 
 The packages are copied to a temporary folder and put in front of the installed ones by an
 environment of its own, so that both the test and the enclave process it starts, which ignores every
@@ -64,6 +65,10 @@ def load_mutants() -> list[Mutant]:
     ]
 
 
+class StaleError(Exception):
+    """An entry of the table that says nothing: its place is gone, or the code does not load."""
+
+
 class Lab:
     """Copies of the packages, and an environment that runs them."""
 
@@ -100,7 +105,7 @@ class Lab:
             return None
         reasons = [line for line in output.splitlines() if line.startswith("E  ")]
         if status != 1 or not reasons:
-            raise SystemExit(f"{test} did not run:\n{output}")
+            raise StaleError(f"{test} did not run:\n{output}")
         return reasons[0].removeprefix("E").strip()
 
     def notices(self, mutant: Mutant) -> str | None:
@@ -108,45 +113,50 @@ class Lab:
         originals = {edit.file: (self.code / edit.file).read_text() for edit in mutant.edits}
         try:
             for edit in mutant.edits:
-                self._apply(mutant, edit)
-            self._must_import(mutant)
+                self._apply(edit)
+            self._must_import()
             return self.complaint(mutant.test)
         finally:
             for file, text in originals.items():
                 (self.code / file).write_text(text)
 
-    def _apply(self, mutant: Mutant, edit: Edit) -> None:
+    def _apply(self, edit: Edit) -> None:
         path = self.code / edit.file
         text = path.read_text()
         if edit.old not in text:
-            raise SystemExit(f"{mutant.name}: {edit.file} no longer holds {edit.old!r}")
+            raise StaleError(f"{edit.file} no longer holds {edit.old!r}")
         path.write_text(text.replace(edit.old, edit.new))
 
-    def _must_import(self, mutant: Mutant) -> None:
+    def _must_import(self) -> None:
         """A change that stops the enclave from starting would prove nothing."""
         status, output = self._run("-c", "import latensgate_enclave.__main__, latensgate.verify")
         if status:
-            raise SystemExit(f"{mutant.name}: the changed code does not load:\n{output}")
+            raise StaleError(f"the changed code does not load:\n{output}")
 
 
 def main(words: list[str]) -> int:
     """Run the mutants; 1 if a test passes without its defence, or fails with all of them."""
+    asked = [word for word in words if word != "--no-baseline"]
     chosen = [
-        each for each in load_mutants() if not words or any(word in each.name for word in words)
+        each for each in load_mutants() if not asked or any(word in each.name for word in asked)
     ]
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="latensgate-mutants-") as folder:
         lab = Lab(Path(folder))
         wrong += [
             f"{test} fails as it is: {complaint}"
-            for test in sorted({each.test for each in chosen})
+            for test in sorted({each.test for each in chosen if asked == words})
             if (complaint := lab.complaint(test))
         ]
         for each in chosen:
             started = time.monotonic()
-            complaint = lab.notices(each)
-            wrong += [] if complaint else [f"{each.name} is not noticed"]
-            verdict = f"noticed: {complaint}" if complaint else "NOT NOTICED"
+            try:
+                complaint = lab.notices(each)
+                verdict = f"noticed: {complaint}" if complaint else "NOT NOTICED"
+                wrong += [] if complaint else [f"{each.name} is not noticed"]
+            except StaleError as error:
+                verdict = f"STALE: {error}"
+                wrong.append(f"{each.name}: {error}")
             tell(f"{time.monotonic() - started:5.1f} s  {each.name}\n         {verdict}")
     tell(f"{len(chosen)} defences taken out; {len(wrong)} faults")
     for fault in wrong:
