@@ -14,10 +14,10 @@ HEAD = """# Error codes
 Written by `scripts/gen_error_table.py` from `shared/latensgate_shared/errors.py`.
 
 The name is what crosses a boundary (`code`); the set is closed, and a client that meets another
-name treats the message as malformed. Number: unique, for logs; the hundreds name the part that speaks.
-Type: `error.type`, as OpenAI clients know it. Retry: whether the same request may succeed later
-without a change; `ERR_KEY_STALE` wants a new seal first. HTTP status, type, retry and hint follow
-from the code alone, so a client derives them from the code inside the seal.
+name treats the message as malformed. Number: unique, for logs; the hundreds name the part that
+speaks. Type: `error.type`, as OpenAI clients know it. Retry: whether the same request may succeed
+later without a change; `ERR_KEY_STALE` wants a new seal first. HTTP status, type, retry and hint
+follow from the code alone, so a client derives them from the code inside the seal.
 """
 BLOCKS = {
     1: "sealed protocol and wire formats",
