@@ -37,6 +37,7 @@ def main() -> int:
                 limits={
                     "REQUEST_WINDOW_S": chosen.window_s,
                     "KEY_ROTATION_S": chosen.key_life_s,
+                    "CLOCK_REFRESH_S": min(60, max(1, chosen.key_life_s // 10)),  # rotates, too
                     "MANIFEST_LIFETIME_S": chosen.key_life_s * 5 // 4,
                 },
                 progress=progress,
