@@ -1,5 +1,8 @@
 """Tools of the attack tests: hooks into simulated AWS, waiting, copies of the image's code."""
 
+# pyright: reportPrivateUsage=false
+# The simulator has no handle for what only an attacker would turn.
+
 from __future__ import annotations
 
 import json
@@ -68,17 +71,32 @@ def altered_kms(world: World, alter: Callable[[str, Answer], Answer]) -> Generat
 @contextmanager
 def rerouted(world: World, host: str, authority: EndpointCA) -> Generator[None]:
     """Lead a host of AWS to a server of the parent's, with a certificate of `authority`."""
-    true_server = world._servers[host]
-    rogue = HTTPServer(true_server._handler, authority.context(authority.issue([host])))
-    route = f"{host}:443"
-    world.run(true_server.connections.cut())
+    handler = world._servers[host]._handler
+    rogue = HTTPServer(handler, authority.context(authority.issue([host])))
     world.run(rogue.start())
-    world._routes[route] = rogue.port
+    try:
+        with _led(world, host, rogue.port):
+            yield
+    finally:
+        world.run(rogue.close())
+
+
+@contextmanager
+def led_astray(world: World, host: str, other: str) -> Generator[None]:
+    """Lead a host of AWS to the true server of another."""
+    with _led(world, host, world._servers[other].port):
+        yield
+
+
+@contextmanager
+def _led(world: World, host: str, port: int) -> Generator[None]:
+    true_server, route = world._servers[host], f"{host}:443"
+    world.run(true_server.connections.cut())
+    world._routes[route] = port
     try:
         yield
     finally:
         world._routes[route] = true_server.port
-        world.run(rogue.close())
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float = 15) -> None:

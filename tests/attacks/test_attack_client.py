@@ -113,9 +113,9 @@ def test_old_proof_is_refused(stack: Stack, link: ParentLink) -> None:
 def test_old_manifest_is_not_sealed_to(client: Client) -> None:
     """Defence: verify/manifest.py verify_sealable."""
     at = client.world.clock.now()
-    assert verify_sealable(client.attestation.manifest, at=at)
+    verify_sealable(client.attestation.binding, at=at)
     with pytest.raises(ManifestExpired):
-        verify_sealable(client.attestation.manifest, at=at + dt.timedelta(minutes=70))
+        verify_sealable(client.attestation.binding, at=at + dt.timedelta(minutes=70))
 
 
 @pytest.mark.parametrize("member", ["hpke_keys", "receipt_key", "kms_key_arn", "not_after"])

@@ -6,55 +6,31 @@ Each refusal names its line of defence; ``mutants.py`` proves that the test fail
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from attack_tools import altered_kms, changed_code, recorded_kms, rerouted, wait_for
+from attack_keys import ANYONE, LOOSE, ROOT, Statement, template, with_statements
+from attack_tools import altered_kms, changed_code, recorded_kms, rerouted
 from e2e_client import Client, chat, gate_refusal
-from e2e_fixtures import QUICK, StartStack
+from e2e_fixtures import StartStack
 from latensgate_shared import calls
 from latensgate_shared.errors import ErrorCode
-from latensgate_shared.kms_policy import render_key_policy_text
-from latensgate_shared.limits import KMS_GATE_GRACE_S
-from latensgate_sim.faults import Fault, FaultKind
 from latensgate_sim.tls import EndpointCA
 from latensgate_sim.world import ACCOUNT, World
-from stack import CallFailedError, ParentLink, Stack
+from stack import ParentLink, Stack
 
-ROOT = {
-    "Sid": "Delegation",
-    "Effect": "Allow",
-    "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
-    "Action": "kms:*",
-    "Resource": "*",
-}
-ANYONE = {**ROOT, "Sid": "Anyone", "Principal": "*"}
-LOOSE = json.dumps({"Version": "2012-10-17", "Statement": [ANYONE]})
-SECRET = b"planted secret of 32 bytes......"
+PLANTED = b"planted secret of 32 bytes......"
 UNFIT = ErrorCode.ERR_KMS_KEY_UNFIT
-Statement = dict[str, object]
-
-
-def template(stack: Stack, **changes: str) -> str:
-    return render_key_policy_text(replace(stack.parameters(), **changes))
-
-
-def with_statements(stack: Stack, change: Callable[[list[Statement]], object]) -> str:
-    policy = json.loads(template(stack))
-    change(policy["Statement"])
-    return json.dumps(policy)
 
 
 def planted(world: World, key_arn: str, context: dict[str, str]) -> bytes:
     """Encrypt a secret of one's own, while the key's policy still lets everyone."""
     parameters = {
         "KeyId": key_arn,
-        "Plaintext": base64.b64encode(SECRET).decode(),
+        "Plaintext": base64.b64encode(PLANTED).decode(),
         "EncryptionContext": context,
     }
     answer = world.home.kms.call(world.admin.identity, "Encrypt", parameters)
@@ -329,7 +305,7 @@ def test_answer_with_a_plaintext_is_refused(stack: Stack, link: ParentLink, worl
     """
 
     def with_plaintext(operation: str, answer: dict[str, object]) -> dict[str, object]:
-        shown = {"Plaintext": base64.b64encode(SECRET).decode()}
+        shown = {"Plaintext": base64.b64encode(PLANTED).decode()}
         return {**answer, **shown} if operation == "GenerateDataKey" else answer
 
     key = world.create_key(template(stack))
@@ -386,104 +362,3 @@ def test_refused_key_changes_nothing_for_those_who_are_served(
     """A parent cannot close an open gate by naming a bad key. Defence: supervisor.configure_kms."""
     assert gate_refusal(link, world.create_key(LOOSE)) is UNFIT
     assert client.ask(link, chat("still here")).text == "You said: still here"
-
-
-# --- while serving: the real timers of a real process, only shorter ---
-
-
-def _closed(stack: Stack, client: Client, code: ErrorCode) -> None:
-    """Wait until service has stopped, and demand its code, and that no key is left."""
-    with stack.link() as link:
-        found: list[ErrorCode | None] = []
-
-        def refused() -> bool:
-            found.append(client.fails(link, chat("still there?")))
-            return found[-1] is not None
-
-        wait_for(refused)
-        assert found[-1] is code
-        with pytest.raises(CallFailedError) as attested:
-            link.call(calls.AttestationCall())
-        assert attested.value.code is code
-
-
-@pytest.fixture
-def serving(own_world: World, start_stack: StartStack) -> tuple[Stack, Client]:
-    stack = start_stack(own_world, limits=QUICK)
-    with stack.link() as link:
-        stack.open_gate(link)
-        return stack, Client.attest(stack, link)
-
-
-def test_key_disabled_while_serving_stops_service(serving: tuple[Stack, Client]) -> None:
-    """Defence: supervisor.recheck_gate on its timer."""
-    stack, client = serving
-    world = stack.world
-    world.home.kms.call(world.admin.identity, "DisableKey", {"KeyId": stack.key_arn})
-    _closed(stack, client, UNFIT)
-
-
-def test_policy_swapped_while_serving_stops_service(serving: tuple[Stack, Client]) -> None:
-    """Defence: supervisor.recheck_gate, which reads the policy again."""
-    stack, client = serving
-    looser = with_statements(stack, lambda statements: statements.append(ROOT))
-    stack.world.set_policy(stack.key_arn, looser)
-    _closed(stack, client, UNFIT)
-
-
-def test_grant_made_while_serving_stops_service(serving: tuple[Stack, Client]) -> None:
-    """Defence: supervisor.recheck_gate, which lists grants again."""
-    stack, client = serving
-    held = stack.world.home.kms.keys.resolve(stack.key_arn, ACCOUNT)
-    held.add_grant("extra", stack.world.admin.identity.principal_arn, ["Decrypt"], {}, "")
-    _closed(stack, client, UNFIT)
-
-
-def test_denial_while_serving_stops_service(serving: tuple[Stack, Client]) -> None:
-    """Nobody may use the key any more. Defence: supervisor.recheck_gate, `_BORNE`."""
-    stack, client = serving
-    nobody = {"Sid": "Nobody", "Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}
-    policy = with_statements(stack, lambda statements: statements.append(nobody))
-    stack.world.set_policy(stack.key_arn, policy)
-    _closed(stack, client, ErrorCode.ERR_KMS_DENIED)
-
-
-def client_of(stack: Stack, link: ParentLink) -> Client | None:
-    try:
-        return Client.attest(stack, link)
-    except CallFailedError:
-        return None
-
-
-def test_service_comes_back_with_new_keys_when_the_key_does(
-    serving: tuple[Stack, Client],
-) -> None:
-    """Old keys are gone for good: what was sealed to them stays closed."""
-    stack, client = serving
-    world = stack.world
-    held = world.home.kms.keys.resolve(stack.key_arn, ACCOUNT)
-    held.enabled, held.key_state = False, "Disabled"
-    _closed(stack, client, UNFIT)
-    held.enabled, held.key_state = True, "Enabled"
-    with stack.link() as link:
-        wait_for(lambda: client_of(stack, link) is not None)
-        again = Client.attest(stack, link)
-        assert again.ask(link, chat("back")).text == "You said: back"
-        assert client.refusal(link, client.seal(chat("old"))).code is ErrorCode.ERR_KEY_STALE
-
-
-def test_unreachable_kms_is_borne_for_the_grace_and_no_longer(
-    serving: tuple[Stack, Client],
-) -> None:
-    """Defence: supervisor.recheck_gate, `age_s > KMS_GATE_GRACE_S`, on enclave time."""
-    stack, client = serving
-    world = stack.world
-    world.home.kms.faults.on(Fault(FaultKind.CUT, times=None))
-    with stack.link() as link:
-        before = len(world.home.kms.log)
-        world.clock.advance(KMS_GATE_GRACE_S / 2)
-        wait_for(lambda: stack.event_count("KMS_GATE_DENIED") > 2)
-        assert client.ask(link, chat("within")).text == "You said: within"
-        assert len(world.home.kms.log) >= before
-        world.clock.advance(KMS_GATE_GRACE_S)
-    _closed(stack, client, ErrorCode.ERR_KMS_UNREACHABLE)

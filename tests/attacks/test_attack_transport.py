@@ -137,19 +137,20 @@ def test_slow_upload_is_given_up(world: World, start_stack: StartStack) -> None:
         client = Client.attest(stack, honest)
         call_id = link.frames.next_call_id
         link.send_bytes(link.frames.send(calls.request_frame(call_id, inference(client))))
-        started = time.monotonic()
         link.peer.settimeout(0.05)
-        while time.monotonic() - started < 20:
+        codes: list[ErrorCode] = []
+
+        def is_given_up() -> bool:
             link.send_bytes(link.frames.send(Chunk(call_id, b"x")))
             try:
                 event = link.next_event()
             except TimeoutError:
-                continue
-            if isinstance(event, Error):
-                break
-        else:
-            pytest.fail("the upload was never given up")
-        assert event.code is ErrorCode.ERR_ENCLAVE_TIMEOUT
+                return False
+            codes.extend([event.code] if isinstance(event, Error) else [])
+            return bool(codes)
+
+        wait_for(is_given_up)
+        assert codes == [ErrorCode.ERR_ENCLAVE_TIMEOUT]
         assert client.ask(honest, chat("quick")).text == "You said: quick"
 
 
@@ -198,7 +199,7 @@ class EndlessModel:
 
     def run(self, request: ConverseRequest, cancelled: threading.Event) -> Iterator[Event]:
         """Yield until cancelled."""
-        assert request
+        del request  # whatever is asked
         self.begun += 1
         try:
             while not cancelled.is_set():

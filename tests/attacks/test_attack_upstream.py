@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from attack_tools import rerouted, wait_for
+from attack_tools import led_astray, rerouted, wait_for
 from e2e_client import Client, Refusal, chat, sealed_refusal
 from e2e_fixtures import QUICK, StartStack
 from latensgate_shared import calls
@@ -103,7 +103,7 @@ def test_credentials_swapped_between_two_checks(serving: tuple[Stack, Client]) -
     stack, client = serving
     world = stack.world
     assert refused(stack, client) is None
-    known = world.identities._known
+    known = world.identities._known  # pyright: ignore[reportPrivateUsage] # what STS knows
     held = known[world.service.access_key_id]
     known[world.service.access_key_id] = replace(
         held, identity=replace(held.identity, account=TENANT_ACCOUNT)
@@ -173,11 +173,9 @@ def test_aws_server_of_another_name_gets_nothing(serving: tuple[Stack, Client]) 
     Defence: egress._connect, `server_hostname=host`.
     """
     stack, client = serving
-    world = stack.world
-    sts = world._servers["sts.us-east-1.amazonaws.com"]
-    world.run(world._servers["bedrock-runtime.us-east-1.amazonaws.com"].connections.cut())
-    world._routes["bedrock-runtime.us-east-1.amazonaws.com:443"] = sts.port
-    assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
+    bedrock, sts = (f"{name}.us-east-1.amazonaws.com" for name in ("bedrock-runtime", "sts"))
+    with led_astray(stack.world, bedrock, sts):
+        assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
 
 
 def test_only_the_measured_hosts_are_dialled(

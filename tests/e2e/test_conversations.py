@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from e2e_client import Client, chat, parsed, sealed_refusal, tenant_key
-from latensgate.verify import verify_receipt_chain
+from e2e_client import Client, chat, sealed_refusal, tenant_key
+from latensgate.verify import verify_receipt_chain, verify_usage_totals
 from latensgate_shared import calls
 from latensgate_shared.ed25519 import verify_ed25519
 from latensgate_shared.errors import ErrorCode
@@ -161,7 +161,9 @@ def test_usage_totals_are_signed_and_count(client: Client, link: ParentLink) -> 
     signature = cast("bytes", answer.head["signature"])
     key = client.attestation.manifest.receipt_public_key
     verify_ed25519(key, b"latensgate/1 usage\x00" + answer.body, signature)
-    assert parsed(answer.body)["tnt_0c4a1003"] == {
+    verified = verify_usage_totals(answer.body, signature, attestation=client.attestation)
+    assert verified.status == "simulated"
+    assert verified.totals.tenants["tnt_0c4a1003"] == {
         "requests": 2,
         "prompt_tokens": sum(each["prompt_tokens"] for each in used),
         "completion_tokens": sum(each["completion_tokens"] for each in used),

@@ -74,7 +74,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
         stack.link() as link,
     ):
         stack.open_gate(link)
-        engine = cast("Completions", model._engine)
+        tokenizer = model._engine  # pyright: ignore[reportPrivateUsage] # no other handle
+        engine = cast("Completions", tokenizer)
         yield Local(Client.attest(stack, link), link, engine)
 
 
