@@ -12,9 +12,9 @@ import functools
 import io
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ParamSpec
 from unittest import mock
@@ -112,6 +112,7 @@ class LocalNSM:
     device: simulated.NSM
     accidents: deque[Accident] = field(default_factory=deque[Accident])
     documents: int = 0
+    debug: bool = False
 
     async def attest(
         self, *, user_data: bytes | None, nonce: bytes | None, public_key: bytes | None
@@ -126,7 +127,7 @@ class LocalNSM:
         return document
 
     async def describe_pcrs(self, *indexes: int) -> Mapping[int, bytes]:
-        return {index: self.device.pcr(index) for index in indexes}
+        return {index: bytes(48) if self.debug else self.device.pcr(index) for index in indexes}
 
 
 Answering = Callable[[Request], Awaitable[Response]]
@@ -255,9 +256,7 @@ class Bench:
             context_release=VERSION,
             context_deployment_digest=self.parts.configuration.deployment_digest,
         )
-        return KeyPolicyParameters(
-            **{name: changes.get(name, getattr(parameters, name)) for name in _PARAMETERS}
-        )
+        return replace(parameters, **changes)
 
     def create_key(self, *, multi_region: bool = False, origin: str = "AWS_KMS") -> str:
         policy = render_key_policy_text(self.policy_parameters())
@@ -269,9 +268,6 @@ class Bench:
         key_arn = self.create_key()
         await self.supervisor.configure_kms(key_arn, None)
         return key_arn
-
-
-_PARAMETERS = tuple(KeyPolicyParameters.__dataclass_fields__)
 
 
 def credentials(held: SimCredentials) -> Credentials:
@@ -309,7 +305,7 @@ def configuration(ca_pem: str, invocation_logging: str = "refuse") -> MeasuredCo
 @asynccontextmanager
 async def bench(
     *, invocation_logging: str = "refuse", model_timeout_ms: int = 20_000
-) -> AsyncIterator[Bench]:
+) -> AsyncGenerator[Bench]:
     """Build an enclave's parts over a simulated AWS in this loop."""
     world = World(WorldConfig(regions=(HOME, OTHER)))
     try:

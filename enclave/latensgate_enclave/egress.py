@@ -76,6 +76,7 @@ class Call:
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    tunnel: asyncio.StreamWriter  # kept, because one that is collected closes its socket
     leaf_sha256: str
     reusable: bool = False
 
@@ -118,6 +119,41 @@ def tls_context(ca_pem: str) -> ssl.SSLContext:
     context.load_verify_locations(cadata=ca_pem)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def check_window(host: str, leaf: bytes, now_s: int) -> None:
+    """Judge the window of a server's certificate (DER) on enclave time.
+
+    Raises:
+        EgressError: `now_s`, seconds since 1970, lies outside it, or the certificate is malformed.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(leaf)
+    except ValueError:
+        raise EgressError(f"{host}: its certificate is malformed", nothing_sent=True) from None
+    begin = certificate.not_valid_before_utc.timestamp()
+    end = certificate.not_valid_after_utc.timestamp()
+    if not begin <= now_s <= end:
+        raise EgressError(
+            f"{host}: its certificate is not valid on enclave time", nothing_sent=True
+        )
+
+
+async def _start_tls(
+    tunnel: asyncio.StreamWriter, context: ssl.SSLContext, host: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Begin TLS in the tunnel, with a reader of its own.
+
+    `StreamWriter.start_tls` would go on with the tunnel's reader, and what the parent has sent
+    behind its grant lies in there: it would be read as the first bytes of the server's answer.
+    """
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(EGRESS_READ_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport = await loop.start_tls(tunnel.transport, protocol, context, server_hostname=host)
+    assert transport is not None  # noqa: S101  # only another kind of loop returns none
+    protocol.connection_made(transport)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class Egress:
@@ -225,32 +261,19 @@ class Egress:
             ) from None
 
     async def _connect(self, host: str) -> _Connection:
-        reader, writer = await self._dial(host, _HTTPS_PORT)
+        _, tunnel = await self._dial(host, _HTTPS_PORT)
         with ExitStack() as undo:  # also when the connect timeout cancels this
-            # TLS changes the transport, so it is asked for when it is needed.
-            undo.callback(lambda: writer.transport.abort())  # noqa: PLW0108  # see above
+            undo.callback(tunnel.transport.abort)
             try:
-                await writer.start_tls(self._context, server_hostname=host)
+                reader, writer = await _start_tls(tunnel, self._context, host)
             except OSError:  # an SSLError is one, too
                 raise EgressError(
                     f"{host}: TLS failed under the pinned roots", nothing_sent=True
                 ) from None
             leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            self._check_window(host, leaf)
+            check_window(host, leaf, self._clock.now_s())
             undo.pop_all()
-        return _Connection(reader, writer, hashlib.sha256(leaf).hexdigest())
-
-    def _check_window(self, host: str, leaf: bytes) -> None:
-        try:
-            certificate = x509.load_der_x509_certificate(leaf)
-        except ValueError:
-            raise EgressError(f"{host}: its certificate is malformed", nothing_sent=True) from None
-        begin = certificate.not_valid_before_utc.timestamp()
-        end = certificate.not_valid_after_utc.timestamp()
-        if not begin <= self._clock.now_s() <= end:
-            raise EgressError(
-                f"{host}: its certificate is not valid on enclave time", nothing_sent=True
-            )
+        return _Connection(reader, writer, tunnel, hashlib.sha256(leaf).hexdigest())
 
     def _put_back(self, host: str, connection: _Connection) -> None:
         idle = self._idle.setdefault(host, [])

@@ -66,7 +66,7 @@ def marked(parts: list[TextPart]) -> list[str]:
 
 
 @given(REQUESTS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_putting_the_same_texts_back_changes_nothing_but_call_ids(request: ChatRequest) -> None:
     parts = request_parts(request)
     same = with_request_texts(request, texts(parts))
@@ -80,20 +80,20 @@ def test_putting_the_same_texts_back_changes_nothing_but_call_ids(request: ChatR
 
 
 @given(ANSWERS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_an_answer_with_the_same_texts_is_the_same(answer: ChatAnswer) -> None:
     assert with_answer_texts(answer, texts(answer_parts(answer))) == answer
 
 
 @given(REQUESTS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_every_changed_text_of_a_request_lands_in_its_own_place(request: ChatRequest) -> None:
     changed = marked(request_parts(request))
     assert texts(request_parts(with_request_texts(request, changed))) == changed
 
 
 @given(ANSWERS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_every_changed_text_of_an_answer_lands_in_its_own_place(answer: ChatAnswer) -> None:
     changed = marked(answer_parts(answer))
     assert texts(answer_parts(with_answer_texts(answer, changed))) == changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from latensgate_shared.limits import NSM_RESPONSE_MAX_BYTES
 
 
 @contextmanager
-def device(path: Path, answer: bytes) -> Iterator[list[bytes]]:
+def device(path: Path, answer: bytes) -> Generator[list[bytes]]:
     """Serve one connection that reads a request and writes `answer` in two pieces."""
     requests: list[bytes] = []
     listener = socket.socket(socket.AF_UNIX)

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -18,7 +18,7 @@ import pytest
 from enclave_doubles import in_loop
 from latensgate_enclave import egress as egress_module
 from latensgate_enclave.clock import EnclaveClock
-from latensgate_enclave.egress import Call, Egress, EgressError, tls_context
+from latensgate_enclave.egress import Call, Egress, EgressError, check_window, tls_context
 from latensgate_enclave.http1 import HTTPError, HttpRequest
 from latensgate_shared.errors import ErrorCode
 from latensgate_sim.nitro_pki import Issued
@@ -61,8 +61,13 @@ class Far:
 
 @asynccontextmanager
 async def far(
-    talk: Talk, *, issued: Issued | None = None, roots: EndpointCA | None = None, tls: bool = True
-) -> AsyncIterator[Far]:
+    talk: Talk,
+    *,
+    issued: Issued | None = None,
+    roots: EndpointCA | None = None,
+    tls: bool = True,
+    before_tls: bytes = b"",
+) -> AsyncGenerator[Far]:
     writers: list[asyncio.StreamWriter] = []
     ended = asyncio.Event()
 
@@ -83,7 +88,9 @@ async def far(
 
     async def dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         dialled.append((host, port))
-        return await asyncio.open_connection("127.0.0.1", bound)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bound)
+        reader.feed_data(before_tls)
+        return reader, writer
 
     time = Time()
     pinned = tls_context((roots or ca()).pem)
@@ -175,11 +182,9 @@ def test_a_certificate_outside_enclave_time_is_refused(year: int) -> None:
     scenario()
 
 
-@in_loop
-async def test_a_certificate_that_cannot_be_read_is_a_typed_error() -> None:
-    async with far(answering(OK)) as there:
-        with pytest.raises(EgressError, match="malformed"):
-            there.egress._check_window(HOST, b"no DER")
+def test_a_certificate_that_cannot_be_read_is_a_typed_error() -> None:
+    with pytest.raises(EgressError, match="malformed"):
+        check_window(HOST, b"no DER", NOW_S)
 
 
 @in_loop
@@ -341,3 +346,11 @@ async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
         with pytest.raises(asyncio.CancelledError):
             await sending
         await asyncio.wait_for(there.ended.wait(), 1)
+
+
+@in_loop
+async def test_what_the_parent_sends_before_tls_is_never_an_answer() -> None:
+    forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+    async with far(answering(OK), before_tls=forged) as there:
+        response, _ = await there.egress.send(call())
+    assert response.body == b"ok"

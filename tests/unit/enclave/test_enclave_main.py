@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_only_hosts_of_the_measured_regions_may_be_dialled() -> None:
 
 
 @contextmanager
-def world() -> Iterator[tuple[World, SimulatedEnclave]]:
+def world() -> Generator[tuple[World, SimulatedEnclave]]:
     with World() as made:
         yield made, made.add_enclave("enclave", PCRS)
 

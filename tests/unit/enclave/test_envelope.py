@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ class Tenant:
 
 
 @asynccontextmanager
-async def ready() -> AsyncIterator[Tenant]:
+async def ready() -> AsyncGenerator[Tenant]:
     async with bench() as made:
         world = made.world
         service = world.identities.role_session(ACCOUNT, SERVICE_ROLE, iam_actions=("kms:Decrypt",))
@@ -130,16 +130,16 @@ async def test_a_data_key_is_of_one_tenant_also_when_remembered() -> None:
         assert tenant.decrypted == 2
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        lambda arn: arn.rpartition("/")[2],
-        lambda arn: arn.replace("key/", "alias/"),
-        lambda arn: arn.replace(HOME, "ap-south-1"),
-        lambda arn: arn.replace(HOME, OTHER),  # measured, but there is no such key
-        lambda _: "nonsense",
-    ],
+NAMES: tuple[Callable[[str], str], ...] = (
+    lambda arn: arn.rpartition("/")[2],
+    lambda arn: arn.replace("key/", "alias/"),
+    lambda arn: arn.replace(HOME, "ap-south-1"),
+    lambda arn: arn.replace(HOME, OTHER),  # measured, but there is no such key
+    lambda _: "nonsense",
 )
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_key_that_may_not_be_asked_is_refused(name: Callable[[str], str]) -> None:
     @in_loop
     async def scenario() -> None:

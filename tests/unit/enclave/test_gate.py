@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -27,7 +28,7 @@ FOREIGN = "999988887777"
 
 
 @asynccontextmanager
-async def ready() -> AsyncIterator[Bench]:
+async def ready() -> AsyncGenerator[Bench]:
     """A bench whose credentials have passed."""
     async with bench() as made:
         await made.identity.accept(credentials(made.world.service))
@@ -69,18 +70,18 @@ def other_place(made: Bench, *, account: str = ACCOUNT, region: str = HOME) -> s
     return f"arn:aws:kms:{region}:{account}:key/{key_id}"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        lambda _made: f"arn:aws:kms:{HOME}:{ACCOUNT}:alias/latensgate",
-        lambda made: made.create_key().rpartition("/")[2],
-        lambda made: other_place(made, account=FOREIGN),
-        lambda made: other_place(made, region=OTHER),
-        lambda made: made.create_key().replace("arn:aws:", "arn:aws-us-gov:"),
-    ],
-    ids=["alias", "bare id", "other account", "other Region", "other partition"],
-)
-def test_a_name_of_another_place_is_refused(name: Callable[[Bench], str]) -> None:
+Naming = Callable[[Bench], str]
+ELSEWHERE: dict[str, Naming] = {
+    "alias": lambda _made: f"arn:aws:kms:{HOME}:{ACCOUNT}:alias/latensgate",
+    "bare id": lambda made: made.create_key().rpartition("/")[2],
+    "other account": lambda made: other_place(made, account=FOREIGN),
+    "other Region": lambda made: other_place(made, region=OTHER),
+    "other partition": lambda made: made.create_key().replace("arn:aws:", "arn:aws-us-gov:"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_name_of_another_place_is_refused(name: Naming) -> None:
     @in_loop
     async def scenario() -> None:
         async with ready() as made:
@@ -120,30 +121,20 @@ def of_another_deployment(made: Bench) -> str:
     return made.world.create_key(render_key_policy_text(parameters))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        disabled,
-        granted,
-        looser,
-        of_another_image,
-        of_another_deployment,
-        lambda made: made.create_key(multi_region=True),
-        lambda made: made.create_key(origin="EXTERNAL"),
-        lambda _made: f"arn:aws:kms:{HOME}:{ACCOUNT}:key/{'0' * 8}-0000-0000-0000-{'0' * 12}",
-    ],
-    ids=[
-        "disabled",
-        "granted",
-        "looser policy",
-        "another image's policy",
-        "another deployment's policy",
-        "multi-Region",
-        "imported",
-        "absent",
-    ],
-)
-def test_a_key_that_is_not_as_measured_is_unfit(make: Callable[[Bench], str]) -> None:
+UNFIT: dict[str, Naming] = {
+    "disabled": disabled,
+    "granted": granted,
+    "looser policy": looser,
+    "another image's policy": of_another_image,
+    "another deployment's policy": of_another_deployment,
+    "multi-Region": lambda made: made.create_key(multi_region=True),
+    "imported": lambda made: made.create_key(origin="EXTERNAL"),
+    "absent": lambda _made: f"arn:aws:kms:{HOME}:{ACCOUNT}:key/{uuid.UUID(int=0)}",
+}
+
+
+@pytest.mark.parametrize("make", UNFIT.values(), ids=UNFIT.keys())
+def test_a_key_that_is_not_as_measured_is_unfit(make: Naming) -> None:
     @in_loop
     async def scenario() -> None:
         async with ready() as made:
@@ -165,7 +156,7 @@ async def test_a_role_that_the_policy_does_not_name_is_denied() -> None:
 async def test_a_debug_enclave_cannot_even_state_a_policy() -> None:
     async with ready() as made:
         key_arn = made.create_key()
-        made.nsm.device._pcrs[0] = bytes(48)
+        made.nsm.debug = True
         assert await refusal(made, key_arn) is ErrorCode.ERR_KMS_KEY_UNFIT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ async def answer(_request: Request, _body: bytes, reply: Reply) -> None:
 @asynccontextmanager
 async def running(
     folder: Path, handler: Handler = answer, checks: Checks | None = None
-) -> AsyncIterator[Running]:
+) -> AsyncGenerator[Running]:
     listener = socket.socket(socket.AF_UNIX)
     listener.settimeout(0)
     listener.bind(str(folder / "s"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -86,7 +86,7 @@ async def echo(request: Request, body: bytes, reply: Reply) -> None:
 
 
 @asynccontextmanager
-async def connected(handler: Handler = echo, *, max_calls: int = 2) -> AsyncIterator[Peer]:
+async def connected(handler: Handler = echo, *, max_calls: int = 2) -> AsyncGenerator[Peer]:
     near, far = socket.socketpair()
     log, room = io.StringIO(), Room(max_calls)
     reader, writer = await asyncio.open_connection(sock=near)

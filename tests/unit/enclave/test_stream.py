@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import cast
@@ -70,7 +70,7 @@ class Scripted:
     @asynccontextmanager
     async def converse_stream(
         self, _forwarding: object
-    ) -> AsyncIterator[tuple[AsyncIterator[Sequence[ChatDelta]], JSONObject]]:
+    ) -> AsyncGenerator[tuple[AsyncIterator[Sequence[ChatDelta]], JSONObject]]:
         async def pieces() -> AsyncIterator[Sequence[ChatDelta]]:
             for delta in self.deltas:
                 yield delta
