@@ -285,5 +285,6 @@ class Egress:
     def close(self) -> None:
         """Cut every idle connection."""
         for idle in self._idle.values():
-            while idle:
-                idle.pop().writer.transport.abort()
+            for connection in idle:
+                connection.writer.transport.abort()
+            idle.clear()
