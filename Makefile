@@ -87,6 +87,15 @@ FUZZ_SECONDS ?= 600
 fuzz: setup ## Every fuzz target for FUZZ_SECONDS (600) each
 	PYTHONPATH=tests $(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
+SOAK_CALLS ?= 100000
+.PHONY: soak
+soak: setup ## Very many calls against one enclave process; memory must stay flat (about 16 minutes)
+	$(BIN)/python tests/soak --count $(SOAK_CALLS)
+
+.PHONY: mutants
+mutants: setup ## Take each defence out once and see its test fail
+	$(BIN)/python tests/attacks/mutants.py
+
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
   --no-emit-index-url --no-emit-find-links --no-header
 
