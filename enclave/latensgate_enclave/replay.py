@@ -14,7 +14,7 @@ from latensgate_shared.limits import REPLAY_MAX_IDS, REQUEST_WINDOW_S
 
 _WINDOW_MS: Final = REQUEST_WINDOW_S * 1000
 _BUCKET_MS: Final = 10_000
-"""Ids are forgotten by the bucket: sets of 16-byte ids take a third of a queue with an entry each."""
+"""Ids are forgotten by the bucket: sets of 16-byte ids take a third of what one queue takes."""
 
 
 class ReplayRefusedError(LatensgateError):
