@@ -26,9 +26,10 @@ from latensgate_enclave.chat_wire import (
     ToolWire,
     UserWire,
 )
-from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
+from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError, TooLargeError
 from latensgate_shared.limits import (
     NAME_MAX_CHARS,
+    PII_REQUEST_MAX_CHARS,
     SEALED_REQUEST_MAX_BYTES,
 )
 from latensgate_shared.strict_json import parse_json_object
@@ -177,9 +178,11 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
     Raises:
         UnsupportedError: A field or value that cannot be honoured; ``param`` names it.
         RequestInvalidError: A value outside the contract; ``param`` names it.
+        TooLargeError: The arguments of all tool calls are longer than one scan takes on.
     """
     rest, dropped = _honourable(body)
     request = _convert(rest)
+    _check_arguments(request.messages)
     messages = tuple(_message(index, each) for index, each in enumerate(request.messages))
     _check_tool_turns(messages)
     if any(each.name is not None for each in request.messages):
@@ -288,6 +291,21 @@ def _texts(content: str | Sequence[TextPartWire | RefusalPartWire] | None) -> It
             part.text if isinstance(part, TextPartWire) else part.refusal for part in content or ()
         ]
     return (part for part in parts if part.strip())
+
+
+def _check_arguments(messages: Sequence[AnyMessage]) -> None:
+    """Bound JSON within JSON: the strict reader of the body saw each of these as one text."""
+    chars = sum(
+        len(call.function.arguments)
+        for message in messages
+        if isinstance(message, AssistantWire)
+        for call in message.tool_calls
+    )
+    if chars > PII_REQUEST_MAX_CHARS:
+        raise TooLargeError(
+            f"chat request: at most {PII_REQUEST_MAX_CHARS} characters expected in the arguments "
+            f"of all tool calls, found {chars}"
+        )
 
 
 def _call(index: int, number: int, wire: CallWire) -> ToolCall:

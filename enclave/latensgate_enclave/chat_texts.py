@@ -8,10 +8,11 @@ and numbers come from closed sets, tool call ids are replaced by our own.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_enclave.chat import ChatRequest, Message, ToolCall, ToolSpec
-from latensgate_enclave.pii import Direction, TextPart
+from latensgate_enclave.pii import Direction, PIITooLargeError, TextPart
+from latensgate_shared.limits import PII_REQUEST_MAX_CHARS, PII_TEXT_COST_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 See: TypeAlias = "Callable[[TextPart], str]"
+_PARTS_MAX_COUNT: Final = PII_REQUEST_MAX_CHARS // PII_TEXT_COST_CHARS
+"""The scan refuses more; known here before memory is spent on them."""
 
 
 def request_parts(request: ChatRequest) -> list[TextPart]:
-    """Return every text that the request would forward."""
+    """Return every text that the request would forward.
+
+    Raises:
+        PIITooLargeError: More texts than one scan takes on.
+    """
     parts: list[TextPart] = []
     _rewrite_request(request, _collector(parts))
     return parts
 
 
 def answer_parts(answer: ChatAnswer) -> list[TextPart]:
-    """Return every text that the answer would return."""
+    """Return every text that the answer would return.
+
+    Raises:
+        PIITooLargeError: More texts than one scan takes on.
+    """
     parts: list[TextPart] = []
     _rewrite_answer(answer, _collector(parts))
     return parts
@@ -48,6 +59,8 @@ def with_answer_texts(answer: ChatAnswer, texts: Iterable[str]) -> ChatAnswer:
 
 def _collector(parts: list[TextPart]) -> See:
     def see(part: TextPart) -> str:
+        if len(parts) == _PARTS_MAX_COUNT:
+            raise PIITooLargeError("the request holds more texts than one scan takes on")
         parts.append(part)
         return part.text
 

@@ -77,8 +77,8 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _Input = ParamSpec("_Input")
 _ASIDE_BYTES: Final = 8_192
-"""Longer requests are opened, and longer texts scanned, in a thread: they must not hold up everyone
-else's frames."""
+"""Longer requests are opened, checked and walked, and longer texts scanned, in a thread: they must
+not hold up everyone else's frames."""
 
 
 class Pipeline:
@@ -115,7 +115,7 @@ class Pipeline:
 
     async def _answer(self, opened: Opened, record: Record, sink: Sink) -> bytes:
         await sink.begin(record.receipt_id)
-        admitted = self.admit(opened, record)
+        admitted = await self.admit(opened, record)
         scanned = await self.scan(admitted, record)
         forwarded = self.forward(scanned, record)
         answered = await self.answer(forwarded, record)
@@ -157,7 +157,9 @@ class Pipeline:
             envelope = plaintext.fields.kms_envelope
             data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
             raw = open_body(data_key, plaintext.fields.request_id, plaintext.body)
-            body = parse_json_object(raw, max_bytes=SEALED_REQUEST_MAX_BYTES)
+            body = await _aside(
+                len(raw) > _ASIDE_BYTES, parse_json_object, raw, max_bytes=SEALED_REQUEST_MAX_BYTES
+            )
             secret = secret.with_data_key(data_key)
         return Opened(
             outer=outer,
@@ -183,7 +185,7 @@ class Pipeline:
         record.hash_content("opened", opened.body_bytes)
         return record
 
-    def admit(self, opened: Opened, record: Record) -> Admitted:
+    async def admit(self, opened: Opened, record: Record) -> Admitted:
         """Steps 2 and 3: age and replay, then the OpenAI request.
 
         Raises:
@@ -206,12 +208,13 @@ class Pipeline:
         if fields.policy is not None:
             policy = policy.joined(parse_policy(fields.policy))
         record.policy_digest = self.parts.floor_digest if fields.policy is None else policy.digest()
-        request = parse_chat_request(opened.body)
+        is_long = len(opened.body_bytes) > _ASIDE_BYTES
+        request = await _aside(is_long, parse_chat_request, opened.body)
         if request.stream != opened.outer.stream:
             raise RequestInvalidError("differs from the visible stream flag", param="stream")
         record.fields_dropped = request.dropped
         record.lap("validate")
-        return Admitted(request, policy)
+        return Admitted(request, policy, is_long)
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         """Steps 4 and 5: find personal data in every text part and apply the policy.
@@ -220,9 +223,11 @@ class Pipeline:
             LatensgateError: `ERR_PII_HARD_FAIL`, `ERR_PII_ENGINE` or `ERR_TOO_LARGE`.
         """
         budget = Budget()
-        parts = request_parts(admitted.request)
+        parts = await _aside(admitted.is_long, request_parts, admitted.request)
         scanned = await self.scan_parts(parts, admitted.policy, budget, record)
-        request = with_request_texts(admitted.request, scanned.texts)
+        request = await _aside(
+            admitted.is_long, with_request_texts, admitted.request, scanned.texts
+        )
         if _names(request) != _names(admitted.request):
             raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
         record.lap("scan")

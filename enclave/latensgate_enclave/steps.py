@@ -78,10 +78,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Admitted:
-    """Fresh, new, and a request that can be honoured."""
+    """Fresh, new, and a request that can be honoured.
+
+    Attributes:
+        request: As checked.
+        policy: The effective one.
+        is_long: Whether walking over it would hold others up.
+    """
 
     request: ChatRequest
     policy: Policy
+    is_long: bool
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -74,7 +74,7 @@ class _StreamedAnswer:
         """Send every content chunk but an error."""
         pipeline, record = self._pipeline, self._record
         await self._sink.begin(record.receipt_id)
-        admitted = pipeline.admit(self._opened, record)
+        admitted = await pipeline.admit(self._opened, record)
         scanned = await pipeline.scan(admitted, record)
         forwarded = pipeline.forward(scanned, record)
         renderer = ChunkRenderer(

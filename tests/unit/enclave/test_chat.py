@@ -17,7 +17,8 @@ from latensgate_enclave.chat import (
     UnsupportedError,
     parse_chat_request,
 )
-from latensgate_shared.errors import ErrorCode
+from latensgate_shared.errors import ErrorCode, TooLargeError
+from latensgate_shared.limits import PII_REQUEST_MAX_CHARS
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
 ARGUMENTS = "messages[1].tool_calls[0].function.arguments"
@@ -290,3 +291,11 @@ def test_only_typed_errors(members: JSONObject, messages: list[JSONValue]) -> No
     for body in bodies:
         with suppress(RequestInvalidError):
             parse_chat_request(body)
+
+
+def test_arguments_of_all_calls_together_are_bounded() -> None:
+    half = '{"a":"' + "x" * (PII_REQUEST_MAX_CHARS // 2) + '"}'
+    with pytest.raises(TooLargeError, match="the arguments of all tool calls") as caught:
+        parse(USER, calls(call("c1", half), call("c2", half)), result("c1"), result("c2"))
+    assert caught.value.code is ErrorCode.ERR_TOO_LARGE
+    parse(USER, calls(call("c1", half)), result("c1"))

@@ -16,7 +16,8 @@ from latensgate_enclave.chat_texts import (
     with_answer_texts,
     with_request_texts,
 )
-from latensgate_enclave.pii import Direction, TextPart
+from latensgate_enclave.pii import Direction, PIITooLargeError, TextPart
+from latensgate_shared.limits import PII_REQUEST_MAX_CHARS, PII_TEXT_COST_CHARS
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
 TEXT = st.text(max_size=6)
@@ -178,3 +179,11 @@ def test_too_few_texts_are_a_fault_and_not_a_shorter_request() -> None:
     request = request_with({"a": "b"})
     with pytest.raises((StopIteration, RuntimeError)):
         with_request_texts(request, texts(request_parts(request))[:-1])
+
+
+def test_more_texts_than_a_scan_takes_on_are_not_even_gathered() -> None:
+    most = PII_REQUEST_MAX_CHARS // PII_TEXT_COST_CHARS
+    numbers: list[JSONValue] = [*range(most - 2)]
+    assert len(request_parts(request_with({"n": numbers}))) == most
+    with pytest.raises(PIITooLargeError):
+        request_parts(request_with({"n": [*numbers, 0]}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
@@ -24,6 +25,7 @@ from enclave_doubles import (
     in_loop,
 )
 from latensgate.verify import verify_receipt_chain
+from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_policy
 from latensgate_enclave.pipeline import Pipeline, outcome_of, uncut, wire_error
@@ -511,3 +513,32 @@ def test_a_wire_error_names_the_field_only_where_there_is_one() -> None:
     assert wire_error(RequestInvalidError("bad", param="")).param is None
     long = wire_error(LatensgateError("x" * 10_000))
     assert (len(long.message), long.param, long.code) == (4_096, None, ErrorCode.ERR_INTERNAL)
+
+
+def test_a_long_request_is_checked_and_walked_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller's long request must not stop the frames of all others."""
+    on_loop: dict[str, bool] = {}
+
+    def watch(name: str) -> None:
+        work = getattr(pipeline_module, name)
+
+        def watched(*arguments: object, **options: object) -> object:
+            on_loop[name] = threading.current_thread() is threading.main_thread()
+            return work(*arguments, **options)
+
+        monkeypatch.setattr(pipeline_module, name, watched)
+
+    steps = ("parse_chat_request", "request_parts", "with_request_texts")
+    for name in steps:
+        watch(name)
+
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            assert (await tell(made, ask(made, chat("short")))).code is None
+            assert on_loop == dict.fromkeys(steps, True)
+            assert (await tell(made, ask(made, chat("word " * 2_000)))).code is None
+            assert on_loop == dict.fromkeys(steps, False)
+
+    scenario()
