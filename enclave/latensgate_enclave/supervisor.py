@@ -69,6 +69,7 @@ class Supervisor:
     @property
     def closed_because(self) -> ErrorCode | None:
         """Why there is no service; None while the gate is open."""
+        self._lapse()
         return self._closed_because if self._opened is None else None
 
     def require_open(self) -> None:
@@ -77,8 +78,21 @@ class Supervisor:
         Raises:
             LatensgateError: With the code of why it is not.
         """
+        self._lapse()
         if self._opened is None:
             raise LatensgateError("the KMS gate is not open", code=self._closed_because)
+
+    def _lapse(self) -> None:
+        """Close once the grace is over, whoever holds up the check that would find out.
+
+        The check waits for the lock, and the parent has it for as long as it lets a
+        `configure_kms` of its own wait for KMS.
+        """
+        if self._opened is not None and self._age_s() > KMS_GATE_GRACE_S:
+            self._close(ErrorCode.ERR_KMS_UNREACHABLE)
+
+    def _age_s(self) -> int:
+        return self._clock.now_s() - self._judged_at_s
 
     async def accept_credentials(self, credentials: Credentials) -> None:
         """Check and use credentials that the parent delivered.
@@ -115,8 +129,7 @@ class Supervisor:
                 if self._opened is None:
                     await self._rotate(opened)
             except LatensgateError as error:
-                age_s = self._clock.now_s() - self._judged_at_s
-                if error.code not in _BORNE or age_s > KMS_GATE_GRACE_S:
+                if error.code not in _BORNE or self._age_s() > KMS_GATE_GRACE_S:
                     self._close(error.code)
 
     async def _judge(self, key_arn: str, wrapped_secret: bytes | None) -> OpenGate:

@@ -310,3 +310,21 @@ def test_a_check_that_breaks_ends_the_timers(monkeypatch: pytest.MonkeyPatch) ->
                 await asyncio.wait_for(made.supervisor.run(), 5)
 
     scenario()
+
+
+@in_loop
+async def test_a_parent_that_holds_the_check_up_does_not_lengthen_the_grace() -> None:
+    async with bench() as made:
+        key_arn = await made.open()
+        made.cloud.reached.clear()
+        made.cloud.hold.clear()
+        asking = asyncio.create_task(made.supervisor.configure_kms(key_arn, None))
+        await made.cloud.reached.wait()
+        checking = asyncio.create_task(made.supervisor.recheck_gate())
+        made.advance(KMS_GATE_GRACE_S)
+        assert is_open(made)
+        made.advance(1)
+        assert closed(made) is ErrorCode.ERR_KMS_UNREACHABLE
+        for task in (asking, checking):
+            task.cancel()
+        await asyncio.gather(asking, checking, return_exceptions=True)
