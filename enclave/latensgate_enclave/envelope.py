@@ -50,15 +50,23 @@ class TenantKeys(Concealed):
             b"\x00".join((tenant_id.encode(), envelope.key_arn.encode(), envelope.wrapped_data_key))
         ).digest()
         now_s = self._clock.now_s()
+        self._forget_ended(now_s)
         cached = self._cache.get(index)
-        if cached and now_s - cached[0] < TENANT_DATA_KEY_CACHE_S:
+        if cached:
             return cached[1]
-        self._cache.pop(index, None)
         data_key = await self._decrypt(envelope, tenant_id)
         self._cache[index] = now_s, data_key
         if len(self._cache) > TENANT_DATA_KEY_CACHE_MAX_COUNT:
             self._cache.popitem(last=False)
         return data_key
+
+    def _forget_ended(self, now_s: int) -> None:
+        # All of them: a key whose tenant never calls again must not stay for that.
+        self._cache = OrderedDict(
+            (index, held)
+            for index, held in self._cache.items()
+            if now_s - held[0] < TENANT_DATA_KEY_CACHE_S
+        )
 
     async def _decrypt(self, envelope: KMSEnvelope, tenant_id: str) -> bytes:
         try:

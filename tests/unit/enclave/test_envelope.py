@@ -202,3 +202,16 @@ def test_the_oldest_data_key_is_forgotten_first(monkeypatch: pytest.MonkeyPatch)
             assert tenant.decrypted == 4
 
     scenario()
+
+
+@in_loop
+async def test_a_data_key_that_nobody_asks_for_again_is_forgotten_too() -> None:
+    async with ready() as tenant:
+        _, first = tenant.new()
+        await tenant.open(first)
+        tenant.made.advance(TENANT_DATA_KEY_CACHE_S)
+        await tenant.made.identity.recheck()
+        _, second = tenant.new()
+        await tenant.open(second)
+        cache = tenant.made.parts.tenant_keys._cache  # pyright: ignore[reportPrivateUsage] # secrets have no other view
+        assert len(cache) == 1
