@@ -38,9 +38,14 @@ class _Wire(Struct, rename="camel"):
     pass
 
 
+_CallName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
+_CallId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:-]{1,64}\Z")]
+"""No scan sees them, so they are what they are in requests, and no free text of a model."""
+
+
 class _ToolUse(_Wire):
-    tool_use_id: str
-    name: str
+    tool_use_id: _CallId
+    name: _CallName
     input: dict[str, object]
 
 
@@ -60,7 +65,8 @@ class _Output(_Wire):
     message: _Message
 
 
-_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""Sums of them stand in receipts and totals, which hold integers below 2**53."""
 
 
 class _Usage(_Wire):
@@ -133,8 +139,10 @@ def parse_converse_answer(body: bytes, *, may_call: bool) -> ChatAnswer:
     )
     if calls and not may_call:
         raise _unasked_call()
+    # One text: the caller reads it as one, so what is split over two blocks must be found.
+    text = "".join(block.text for block in blocks if block.text)
     return ChatAnswer(
-        tuple(block.text for block in blocks if block.text),
+        (text,) if text else (),
         calls,
         _finish_reason(answer.stop_reason, has_calls=bool(calls)),
         _usage(answer.usage),
@@ -142,8 +150,8 @@ def parse_converse_answer(body: bytes, *, may_call: bool) -> ChatAnswer:
 
 
 class _ToolUseStart(_Wire):
-    tool_use_id: str
-    name: str
+    tool_use_id: _CallId
+    name: _CallName
 
 
 class _Start(_Wire, forbid_unknown_fields=True):

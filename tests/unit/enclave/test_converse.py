@@ -192,6 +192,11 @@ def test_answer() -> None:
     )
 
 
+def test_texts_of_several_blocks_are_one_text_for_the_scan() -> None:
+    found = parse(answer({"text": "4111 1111 "}, {"text": "1111 1111"}))
+    assert found.text == ("4111 1111 1111 1111",)
+
+
 @pytest.mark.parametrize(
     ("stop", "blocks", "reason"),
     [
@@ -223,6 +228,9 @@ NO_USAGE = {name: value for name, value in answer().items() if name != "usage"}
         answer({"toolUse": {"name": "f", "input": {}}}),
         answer(usage={"inputTokens": -1, "outputTokens": 0}),
         answer(usage={"inputTokens": 1.5, "outputTokens": 0}),
+        answer(usage={"inputTokens": 2**53, "outputTokens": 0}),  # no receipt can hold it
+        answer({"toolUse": {"toolUseId": "t1", "name": "bob@example.com", "input": {}}}),
+        answer({"toolUse": {"toolUseId": "bob@example.com", "name": "f", "input": {}}}),
         NO_USAGE,
         {},
         [],
