@@ -116,16 +116,9 @@ def verify_inclusion(
     _check_hashes("inclusion", path, (leaf, root))
     node, last, computed = index, size - 1, leaf
     for sibling in path:
-        if last == 0:
-            raise ProofInvalidError("inclusion: the path is longer than the tree is deep")
-        if node & 1 or node == last:
-            computed = node_hash(sibling, computed)
-            node, last = _up_to_right_child(node, last)
-        else:
-            computed = node_hash(computed, sibling)
-        node, last = node >> 1, last >> 1
-    if last:
-        raise ProofInvalidError("inclusion: the path is shorter than the tree is deep")
+        is_left, node, last = _climb("inclusion", node, last)
+        computed = node_hash(sibling, computed) if is_left else node_hash(computed, sibling)
+    _demand_top("inclusion", last)
     return _demand_root("inclusion", computed, root)
 
 
@@ -164,17 +157,11 @@ def _extend(old_size: int, old_root: bytes, size: int, root: bytes, path: Sequen
         raise ProofInvalidError("consistency: the path is empty")
     old_computed = computed = hashes[0]
     for sibling in hashes[1:]:
-        if last == 0:
-            raise ProofInvalidError("consistency: the path is longer than the tree is deep")
-        if node & 1 or node == last:
+        is_left, node, last = _climb("consistency", node, last)
+        computed = node_hash(sibling, computed) if is_left else node_hash(computed, sibling)
+        if is_left:
             old_computed = node_hash(sibling, old_computed)
-            computed = node_hash(sibling, computed)
-            node, last = _up_to_right_child(node, last)
-        else:
-            computed = node_hash(computed, sibling)
-        node, last = node >> 1, last >> 1
-    if last:
-        raise ProofInvalidError("consistency: the path is shorter than the tree is deep")
+    _demand_top("consistency", last)
     _demand_root("consistency", old_computed, old_root)
     return _demand_root("consistency", computed, root)
 
@@ -184,11 +171,23 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def _up_to_right_child(node: int, last: int) -> tuple[int, int]:
-    """Skip the levels on which the last node has no partner."""
-    while node and not node & 1:
-        node, last = node >> 1, last >> 1
-    return node, last
+def _climb(what: str, node: int, last: int) -> tuple[bool, int, int]:
+    """Take one step up: say whether the sibling stands to the left, and where the parent is.
+
+    Levels on which the last node has no partner are skipped.
+    """
+    if last == 0:
+        raise ProofInvalidError(f"{what}: the path is longer than the tree is deep")
+    is_left = bool(node & 1) or node == last
+    if is_left:
+        while node and not node & 1:
+            node, last = node >> 1, last >> 1
+    return is_left, node >> 1, last >> 1
+
+
+def _demand_top(what: str, last: int) -> None:
+    if last:
+        raise ProofInvalidError(f"{what}: the path is shorter than the tree is deep")
 
 
 def _check_sizes(what: str, smaller: int, larger: int, largest: int) -> None:
