@@ -33,7 +33,7 @@ from latensgate_shared.sealed import (
 )
 from latensgate_shared.sealed_plaintext import RequestFields, build_plaintext
 from latensgate_shared.strict_json import JSONObject, JSONValue
-from protocol_examples import Attestation
+from verified_examples import trusting
 
 EMAIL = "bob@example.com"
 
@@ -164,7 +164,7 @@ def open_told(asked: Asked, sink: Recording) -> Told:
         contents = [b"".join(contents)]
     receipt = verify_receipt(
         final.receipt,
-        attestation=Attestation(asked.publication.attestation_hash, asked.publication.manifest),
+        attestation=trusting(asked.publication.document, asked.publication.manifest_bytes),
         tenant_id=TENANT,
         request_hash=request_hash(asked.request.wire),
         response_hash=opener.response_hash,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from latensgate_shared.manifest import HPKEKey, Manifest
 from latensgate_shared.receipts import (
+    PrivatePart,
     PublicPart,
     Receipt,
-    private_digest,
     salted_hash,
     sign_receipt,
 )
@@ -76,17 +75,9 @@ def public_members() -> JSONObject:
         "request_hash": DIGEST,
         "response_hash": DIGEST,
         "attestation_hash": DIGEST,
-        "private_digest": private_digest(private_part()),
+        "private_digest": PrivatePart(private_part()).digest,
     }
 
 
 def sign(public: PublicPart) -> Receipt:
-    return sign_receipt(public, private_part(), RECEIPT_KEY.sign)
-
-
-@dataclass(frozen=True)
-class Attestation:
-    """What verify_receipt needs of a VerifiedAttestation."""
-
-    attestation_hash: str
-    manifest: Manifest
+    return sign_receipt(public, PrivatePart(private_part()), RECEIPT_KEY.sign)

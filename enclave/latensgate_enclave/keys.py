@@ -8,11 +8,10 @@ after a later change of the key policy.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from latensgate_shared.cose import parse_sign1, sig_structure
+from latensgate_shared.cose import attestation_hash, parse_sign1, signed_digest
 from latensgate_shared.hpke_primitives import Concealed, hkdf_expand, hkdf_extract
 from latensgate_shared.limits import ATTESTATION_DOCUMENT_MAX_BYTES, MANIFEST_LIFETIME_S
 from latensgate_shared.manifest import (
@@ -93,17 +92,6 @@ class Generation(Concealed):
         self.opening_keys = opening_keys
 
 
-def attestation_hash(document: bytes) -> str:
-    """Return `sha384:` + hex(SHA-384(Sig_structure)) of a document (attestation-binding.md 1).
-
-    Raises:
-        MalformedError: The bytes are no COSE_Sign1.
-    """
-    message = parse_sign1(document, max_bytes=ATTESTATION_DOCUMENT_MAX_BYTES)
-    signed = sig_structure(message.protected, message.payload)
-    return "sha384:" + hashlib.sha384(signed).hexdigest()
-
-
 def derive_opening_key(suite: Suite, service_secret: bytes, fresh: bytes) -> OpeningKey:
     """Derive one HPKE private key from enclave entropy and the service secret.
 
@@ -177,7 +165,9 @@ class KeyRing(Concealed):
         manifest_bytes = encode_manifest(manifest)
         user_data = build_user_data(manifest_bytes, None)
         document = await self._nsm.attest(user_data=user_data, nonce=None, public_key=None)
-        return Publication(manifest, manifest_bytes, document, attestation_hash(document))
+        message = parse_sign1(document, max_bytes=ATTESTATION_DOCUMENT_MAX_BYTES)
+        name = attestation_hash(signed_digest(message))
+        return Publication(manifest, manifest_bytes, document, name)
 
     def current(self) -> Publication:
         """Return the newest publication.

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ _ModelId = Annotated[str, Meta(pattern="^[A-Za-z0-9._:/-]{1,256}$")]
 _Alias = Annotated[str, Meta(min_length=1, max_length=256)]
 _SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Positive = Annotated[int, Meta(ge=1)]
+_ModelTimeout = Annotated[int, Meta(ge=1, le=MODEL_TIMEOUT_MAX_MS)]
 
 
 class MeasuredConfigurationError(LatensgateError):
@@ -78,11 +80,12 @@ class CallLimits(_Strict, frozen=True):
     """How much is worked on at once, and for how long.
 
     Attributes:
-        model_timeout_ms: Deadline of one model call, milliseconds.
+        model_timeout_ms: Deadline of one model call, milliseconds; receipts of longer ones would
+            lie beyond what clients accept.
         max_concurrent: Calls worked on at once; more are refused at once.
     """
 
-    model_timeout_ms: _Positive
+    model_timeout_ms: _ModelTimeout
     max_concurrent: _Positive
 
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import RECEIPT_TENANTS_MAX_COUNT
 from latensgate_shared.receipts import (
+    PrivatePart,
     PublicPart,
     Receipt,
     coarse_time,
-    digest_of_private,
     receipt_hash,
     sign_receipt,
 )
+from latensgate_shared.usage import TenantUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,7 @@ class _Account:
 
     sequence: int = 0
     previous_hash: str | None = None
+    issued_at: int = 0
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -83,22 +84,25 @@ class ReceiptBook:
             LatensgateError: `ERR_OVERLOADED`: more tenants than this enclave remembers.
         """
         account = self._account(facts.tenant_id)
-        private_bytes = canonicalize(private)
+        part = PrivatePart(private)
+        # Time taken anew may lie up to a second back; within a chain it never runs backwards.
+        issued_at = max(coarse_time(facts.issued_at_s), account.issued_at)
         public = PublicPart(
             receipt_id=facts.receipt_id,
             tenant_id=facts.tenant_id,
             key_id=facts.key_id,
             sequence=account.sequence,
             previous_receipt_hash=account.previous_hash,
-            issued_at=coarse_time(facts.issued_at_s),
+            issued_at=issued_at,
             outcome=facts.outcome,
             request_hash=facts.request_hash,
             response_hash=facts.response_hash,
             attestation_hash=facts.attestation_hash,
-            private_digest=digest_of_private(private_bytes),
+            private_digest=part.digest,
         )
-        receipt = sign_receipt(public, private, self._keys.receipt_key.sign, private_bytes)
+        receipt = sign_receipt(public, part, self._keys.receipt_key.sign)
         account.sequence += 1
+        account.issued_at = issued_at
         account.previous_hash = receipt_hash(public)
         return receipt
 
@@ -109,14 +113,14 @@ class ReceiptBook:
         account.prompt_tokens += usage.prompt_tokens
         account.completion_tokens += usage.completion_tokens
 
-    def totals(self) -> Mapping[str, JSONObject]:
+    def totals(self) -> Mapping[str, TenantUsage]:
         """Return what each tenant has used since the enclave started."""
         return {
-            tenant_id: {
-                "requests": account.requests,
-                "prompt_tokens": account.prompt_tokens,
-                "completion_tokens": account.completion_tokens,
-            }
+            tenant_id: TenantUsage(
+                requests=account.requests,
+                prompt_tokens=account.prompt_tokens,
+                completion_tokens=account.completion_tokens,
+            )
             for tenant_id, account in self._accounts.items()
         }
 

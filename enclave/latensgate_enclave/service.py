@@ -29,9 +29,10 @@ from latensgate_shared.calls import (
     parse_call,
 )
 from latensgate_shared.errors import ErrorCode
-from latensgate_shared.jcs import canonicalize
+from latensgate_shared.usage import UsageTotals, encode_usage_totals, usage_signing_input
 
 if TYPE_CHECKING:
+    from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.identity import UpstreamIdentity
     from latensgate_enclave.keys import KeyRing
     from latensgate_enclave.pipeline import Pipeline
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from latensgate_enclave.steps import Released
     from latensgate_enclave.supervisor import Supervisor
     from latensgate_shared.frames import Request
-
-_USAGE_LABEL: Final = b"latensgate/1 usage\x00"
 
 
 class Service:
@@ -57,6 +56,7 @@ class Service:
         self._pipeline = pipeline
         self._keys: KeyRing = pipeline.parts.keys
         self._receipts: ReceiptBook = pipeline.parts.receipts
+        self._clock: EnclaveClock = pipeline.parts.clock
         self._supervisor = supervisor
         self._identity = identity
         self._room = room
@@ -77,7 +77,7 @@ class Service:
                 await self._answer(reply, await self._configure_kms(call))
             case UsageCall():
                 await self._usage(reply)
-            case DrainCall():
+            case DrainCall():  # pragma: no branch  # the union is closed
                 await self._answer(reply, self._drain())
 
     async def _answer(
@@ -126,10 +126,11 @@ class Service:
         return ConfigureKMSAnswer(KMSState.RELEASED, wrapped if is_new else None)
 
     async def _usage(self, reply: Reply) -> None:
-        totals = canonicalize(dict(self._receipts.totals()))
-        signature = self._keys.receipt_key.sign(_USAGE_LABEL + totals)
+        totals = UsageTotals(self._clock.now_s(), self._receipts.totals())
+        body = encode_usage_totals(totals)
+        signature = self._keys.receipt_key.sign(usage_signing_input(body))
         await reply.head(UsageAnswer(signature).to_head())
-        await reply.body(totals)
+        await reply.body(body)
         await reply.end({})
 
     def _drain(self) -> DrainAnswer:

@@ -93,3 +93,9 @@ def member(states: type[_StateT], head: HeadMap, name: str) -> _StateT:
         if state.value == value:
             return state
     raise CallError(f"{name}: a state outside its closed set")
+
+
+def state(value: object, what: str, states: type[StrEnum]) -> None:
+    """A member of the enumeration itself; the text of one is none."""
+    if type(value) is not states:
+        raise CallError(f"{what}: a member of {states.__name__} expected")

@@ -25,6 +25,7 @@ from latensgate_shared.call_forms import (
     error_name,
     exactly,
     member,
+    state,
 )
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import Request
@@ -230,6 +231,11 @@ class HealthAnswer(Message):
     kms: KMSState
     bedrock: BedrockState
 
+    def __post_init__(self) -> None:
+        state(self.enclave, "enclave", EnclaveState)
+        state(self.kms, "kms", KMSState)
+        state(self.bedrock, "bedrock", BedrockState)
+
     @classmethod
     def from_head(cls, head: HeadMap) -> Self:
         """Read the states; a name outside the closed sets is refused."""
@@ -292,6 +298,7 @@ class ConfigureKMSAnswer(Message):
     wrapped_secret: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        state(self.kms, "kms", KMSState)
         binary(self.wrapped_secret, "wrapped_secret", limits.KMS_CIPHERTEXT_MAX_BYTES, None)
 
     @classmethod
@@ -310,7 +317,7 @@ class UsageCall(Message):
 
 @dataclass(frozen=True, slots=True)
 class UsageAnswer(Message):
-    """Head of the answer to ``UsageCall``. Body: JCS of the totals.
+    """Head of the answer to ``UsageCall``. Body: what ``usage.encode_usage_totals`` returns.
 
     Attributes:
         signature: 64 bytes, by the receipt key.

@@ -129,16 +129,21 @@ class ChunkReader:
             MalformedError: A long varint, or a length of 1 to 16 bytes.
             TooLargeError: A ciphertext of more than 65,552 bytes, or too many.
         """
+        return list(self.cut_off(data))
+
+    def cut_off(self, data: bytes) -> Iterator[bytes]:
+        """Do as ``feed``, one ciphertext at a time: the next is cut when it is asked for.
+
+        So whoever opens each at once does no work for what follows a forged one.
+        """
         self._buffer += data
-        ciphertexts: list[bytes] = []
         while not self._in_final:
             ciphertext = self._next()
             if ciphertext is None:
                 break
-            ciphertexts.append(ciphertext)
+            yield ciphertext
         if self._in_final:
             _check_ciphertext(len(self._buffer))
-        return ciphertexts
 
     def _next(self) -> bytes | None:
         """Return the next complete non-final ciphertext, or notice the final chunk's mark."""

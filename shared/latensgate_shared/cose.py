@@ -6,6 +6,7 @@ Nothing here judges a signature; algorithms, keys and sizes are the caller's pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared import cbor
@@ -78,6 +79,20 @@ def sig_structure(protected: bytes, payload: bytes) -> bytes:
     """
     signed = b"" if protected == _EMPTY_MAP else protected
     return cbor.encode(["Signature1", signed, b"", payload])
+
+
+def signed_digest(message: UntrustedSign1) -> bytes:
+    """Return SHA-384 of what the signature covers (48 bytes): what ES384 signs."""
+    return sha384(sig_structure(message.protected, message.payload)).digest()
+
+
+def attestation_hash(digest: bytes) -> str:
+    """Return the name of a document: ``sha384:`` and the hex of its ``signed_digest``.
+
+    Over what is signed and not over the document's bytes, which have several valid forms
+    (docs/spec/attestation-binding.md section 1).
+    """
+    return f"sha384:{digest.hex()}"
 
 
 def _check_headers(protected: bytes, unprotected: dict[int | str, CBORValue]) -> None:

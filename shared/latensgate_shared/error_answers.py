@@ -102,6 +102,16 @@ class SealedRefusal:
     sealed_answer: bytes
     audit_receipt_id: str
 
+    def __post_init__(self) -> None:
+        if (
+            type(self.sealed_answer) is not bytes
+            or len(self.sealed_answer) > SEALED_ANSWER_MAX_BYTES
+        ):
+            raise JSONError(
+                f"error answer: a sealed answer of at most {SEALED_ANSWER_MAX_BYTES} bytes expected"
+            )
+        formats.receipt_id(self.audit_receipt_id, "error answer.audit_receipt_id")
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
@@ -116,6 +126,9 @@ class ErrorAnswer:
     error: WireError
     correlation_id: str
     refusal: SealedRefusal | None = None
+
+    def __post_init__(self) -> None:
+        formats.text(self.correlation_id, "error answer.correlation_id", NAME_MAX_CHARS)
 
 
 _ENVELOPE: Final = frozenset({"error", "code", "correlation_id", "hint"})

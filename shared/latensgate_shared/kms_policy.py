@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import pkgutil
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass
 from string import Template
 from typing import Final
 
@@ -104,6 +104,10 @@ class KeyPolicyParameters:
         }
 
 
+_COMPARED: Final = object()
+"""Proof that the comparison took place."""
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedKeyPolicy:
     """A key policy found equal to the template.
@@ -115,6 +119,11 @@ class VerifiedKeyPolicy:
 
     policy: JSONObject
     digest: str
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _COMPARED:
+            raise TypeError("verified key policies are made by verify_key_policy and nothing else")
 
 
 def render_key_policy_text(parameters: KeyPolicyParameters) -> str:
@@ -177,7 +186,7 @@ def verify_key_policy(
         raise KeyPolicyError(f"key policy: {error.detail}") from None
     if not equal:
         raise KeyPolicyError(f"key policy: not the template's: {_difference(policy, expected)}")
-    return VerifiedKeyPolicy(policy, key_policy_digest(policy))
+    return VerifiedKeyPolicy(policy, key_policy_digest(policy), _COMPARED)
 
 
 def _canonical(value: JSONValue) -> JSONValue:

@@ -62,7 +62,7 @@ ERROR_MESSAGE_MAX_CHARS: Final = 4_096
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
 REPLAY_MAX_IDS: Final = 1_000_000
-"""Request ids remembered at once: 1,600 a second over two windows, about 150 MB; then refuse."""
+"""Request ids remembered at once: 1,600 a second over two windows, about 120 MB; then refuse."""
 NAME_MAX_CHARS: Final = 256
 """Model names and operations: no real one is longer than 100."""
 

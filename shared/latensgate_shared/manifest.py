@@ -81,7 +81,7 @@ class Manifest:
         receipt_public_key: Ed25519, 32 bytes raw.
         policy_digest: ``sha384:…`` of ``policy.toml``.
         deployment_digest: ``sha384:…`` of ``deployment.toml``.
-        kms_key_arn: Full ARN of the key, no alias.
+        kms_key_arn: Full ARN of the key, no alias; of ``service_account`` and ``region``.
         kms_key_policy_digest: ``sha384:…`` of the JCS of the canonical key policy.
         service_account: AWS account, 12 digits.
         region: AWS Region.
@@ -132,6 +132,8 @@ class Manifest:
             self.service_account, "manifest.service_account", _ACCOUNT_FORM, "12 digits"
         )
         formats.matching(self.region, "manifest.region", _REGION_FORM, "an AWS Region")
+        if self.kms_key_arn.split(":")[3:5] != [self.region, self.service_account]:
+            raise JSONError("manifest.kms_key_arn: a key of this account and Region expected")
 
     def _check_lifetime(self) -> None:
         formats.integer(self.not_before, "manifest.not_before")

@@ -6,7 +6,7 @@ coarse time and an outcome. The private part travels inside the seal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,8 @@ from latensgate_shared import formats
 from latensgate_shared.ed25519 import SIGNATURE_BYTES
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import NAME_MAX_CHARS, RECEIPT_FIELDS_DROPPED_MAX_COUNT
-from latensgate_shared.strict_json import JSONError
+from latensgate_shared.receipt_key import RECEIPT_LABEL
+from latensgate_shared.strict_json import JSONError, parse_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,6 @@ OUTCOMES: Final = frozenset({"answered", "refused", "failed", "cancelled", "held
 SALT_BYTES: Final = 32
 COARSE_TIME_S: Final = 60
 
-_LABEL: Final = b"latensgate/1 receipt\x00"
 _KEY_ID_BYTES: Final = 8
 
 
@@ -114,30 +114,13 @@ def parse_public_part(value: JSONValue) -> PublicPart:
 
 
 def signing_input(public: bytes) -> bytes:
-    """Return what Ed25519 signs: the label of receipts, a zero byte, the JCS of the public part.
-
-    The label keeps a signature of this key from meaning something elsewhere.
-    """
-    return _LABEL + public
+    """Return what Ed25519 signs: the label of receipts, a zero byte, the JCS of the public part."""
+    return RECEIPT_LABEL + public
 
 
 def receipt_hash(public: PublicPart) -> str:
     """``sha384:`` and the hex SHA-384 of the signed bytes: what the next receipt names."""
     return _digest(signing_input(public.canonical()))
-
-
-def private_digest(private: JSONObject) -> str:
-    """``sha384:`` and the hex SHA-384 of the JCS of a private part.
-
-    Raises:
-        JSONError: A value that JCS refuses.
-    """
-    return digest_of_private(canonicalize(private))
-
-
-def digest_of_private(private_bytes: bytes) -> str:
-    """``private_digest`` of a private part that is canonical already."""
-    return _digest(private_bytes)
 
 
 def salted_hash(salt: bytes, content: bytes) -> JSONObject:
@@ -167,27 +150,54 @@ def _digest(data: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivatePart:
+    """The private part as its canonical bytes: what is digested, sealed and read is one thing.
+
+    It is canonicalised once, when it is made from ``given``; its members are not checked here
+    (``check_private_part``).
+
+    Attributes:
+        canonical: JCS of the private part.
+        digest: ``sha384:`` and the hex SHA-384 of it.
+
+    Raises:
+        JSONError: A value that JCS refuses.
+    """
+
+    given: InitVar[JSONObject]
+    canonical: bytes = field(init=False, repr=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self, given: JSONObject) -> None:
+        object.__setattr__(self, "canonical", canonicalize(given))
+        object.__setattr__(self, "digest", _digest(self.canonical))
+
+    @property
+    def value(self) -> JSONObject:
+        """The object, read from the canonical bytes anew each time."""
+        return parse_json_object(self.canonical, max_bytes=len(self.canonical))
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Both parts and the signature. Nothing is verified yet.
 
     Attributes:
         public: Signed.
-        private: Covered by ``public.private_digest``.
+        private: To be compared with ``public.private_digest``.
         signature: 64 bytes.
-        private_bytes: JCS of the private part, where whoever made the receipt has it already.
     """
 
     public: PublicPart
-    private: JSONObject
+    private: PrivatePart
     signature: bytes
-    private_bytes: bytes = field(default=b"", repr=False, compare=False)
 
     def canonical(self) -> bytes:
         """JCS of ``to_json``, out of the parts' own."""
         return b"".join(
             (
                 b'{"private":',
-                self.private_bytes or canonicalize(self.private),
+                self.private.canonical,
                 b',"public":',
                 self.public.canonical(),
                 b',"signature":"',
@@ -200,26 +210,27 @@ class Receipt:
         """Return the object that goes into the final chunk."""
         return {
             "public": self.public.to_json(),
-            "private": self.private,
+            "private": self.private.value,
             "signature": self.signature.hex(),
         }
 
 
 def sign_receipt(
-    public: PublicPart,
-    private: JSONObject,
-    sign: Callable[[bytes], bytes],
-    private_bytes: bytes = b"",
+    public: PublicPart, private: PrivatePart, sign: Callable[[bytes], bytes]
 ) -> Receipt:
     """Make a receipt.
 
     Args:
-        public: With ``private_digest`` of ``private``.
+        public: With the digest of ``private``.
         private: See ``check_private_part``.
         sign: Ed25519 with the receipt key of the manifest behind ``public.attestation_hash``.
-        private_bytes: JCS of ``private`` if the caller has it, so that it is not made again.
+
+    Raises:
+        JSONError: ``public`` commits to another private part; nothing is signed.
     """
-    return Receipt(public, private, sign(signing_input(public.canonical())), private_bytes)
+    if public.private_digest != private.digest:
+        raise JSONError("receipt: private_digest is not that of the private part")
+    return Receipt(public, private, sign(signing_input(public.canonical())))
 
 
 def parse_receipt(value: JSONValue) -> Receipt:
@@ -231,7 +242,7 @@ def parse_receipt(value: JSONValue) -> Receipt:
     members = formats.members(value, "receipt", frozenset({"public", "private", "signature"}))
     public = parse_public_part(members["public"])
     private = check_private_part(members["private"])
-    return Receipt(public, private, parse_signature(members["signature"]))
+    return Receipt(public, PrivatePart(private), parse_signature(members["signature"]))
 
 
 def parse_signature(value: JSONValue) -> bytes:

@@ -32,6 +32,7 @@ from latensgate_shared.hpke import (
     hkdf_expand,
     hkdf_extract,
 )
+from latensgate_shared.limits import SEALED_ANSWER_CHUNKS_MAX_COUNT
 
 ANSWER_LABEL: Final = b"latensgate/1 response"
 SECRET_BYTES: Final = 32
@@ -169,7 +170,7 @@ class AnswerOpener(Concealed):
         self._secret = secret
         self._head = b""
         self._messages: CounterAEAD | None = None
-        self._chunks = ChunkReader()
+        self._chunks = ChunkReader(SEALED_ANSWER_CHUNKS_MAX_COUNT)
         self._hash = sha384()
         self._contents = 0
         self._closed = False
@@ -178,7 +179,8 @@ class AnswerOpener(Concealed):
         """Take the next bytes of the answer; return the content plaintexts now complete.
 
         Raises:
-            AnswerInvalidError: A chunk is malformed, too large or does not open.
+            AnswerInvalidError: A chunk is malformed, too large or does not open, or they are too
+                many.
             AnswerStateError: After ``finish`` or an error.
         """
         self._enter()
@@ -203,7 +205,7 @@ class AnswerOpener(Concealed):
     def _open_contents(self, messages: CounterAEAD, data: bytes) -> list[bytes]:
         contents: list[bytes] = []
         try:
-            for ciphertext in self._chunks.feed(data):
+            for ciphertext in self._chunks.cut_off(data):
                 contents.append(messages.open(b"", ciphertext))
                 self._hash.update(encode_varint(len(ciphertext)) + ciphertext)
         except (MalformedError, HPKEError) as error:

@@ -18,7 +18,7 @@ from latensgate_shared.limits import (
     SEALED_REQUEST_MAX_BYTES,
 )
 from latensgate_shared.padding import append_pad, check_pad
-from latensgate_shared.strict_json import JSONError, parse_json_members, parse_json_object
+from latensgate_shared.strict_json import JSONError, parse_json_members
 
 if TYPE_CHECKING:
     from latensgate_shared.messages import Outer
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CONVERSATION_SECRET_BYTES: Final = 32
 TENANT_ROOT_BYTES: Final = 32
+_WHITE_SPACE: Final = b" \t\n\r"
+"""RFC 8259, section 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ class SealedPlaintext:
 
     Attributes:
         fields: All members but the body.
-        body: The exact JSON text of the OpenAI request; with ``kms_envelope`` what is encrypted
-            under the data key: nonce (12 bytes) and AES-256-GCM ciphertext.
+        body: The exact JSON text of the OpenAI request, without white space around it; with
+            ``kms_envelope`` what is encrypted under the data key: nonce (12 bytes) and AES-256-GCM
+            ciphertext.
         body_object: The same, parsed; None with ``kms_envelope``.
     """
 
@@ -108,24 +111,29 @@ class SealedPlaintext:
 
 
 def build_plaintext(fields: RequestFields, body: bytes, *, pad: bool = True) -> bytes:
-    """Return the JSON text that is sealed.
+    """Return the JSON text that is sealed, which ``parse_plaintext`` takes: that is tried.
 
     Args:
         fields: All members but the body.
-        body: See ``SealedPlaintext.body``.
+        body: See ``SealedPlaintext.body``. White space around JSON is dropped: it is no part of the
+            member, so the enclave would not see it and its hash would be of other bytes.
         pad: Whether to fill up to the Padmé length.
 
     Raises:
-        TooLargeError: A body above ``SEALED_REQUEST_MAX_BYTES``.
-        JSONError: A body that is not one strict JSON object (without ``kms_envelope``).
+        TooLargeError: A request above ``SEALED_REQUEST_MAX_BYTES`` or with too many values.
+        JSONError: A body that is not one strict JSON object (without ``kms_envelope``), or with
+            the members around it nested too deep.
     """
     head = canonicalize(_plain_members(fields))
     if fields.kms_envelope is None:
-        parse_json_object(body, max_bytes=SEALED_REQUEST_MAX_BYTES)
-        embedded = body
+        kept = embedded = body.strip(_WHITE_SPACE)
     else:
+        kept = body
         embedded = b'"' + formats.to_base64(body).encode("ascii") + b'"'
-    return append_pad(head[:-1] + b',"body":' + embedded, pad=pad)
+    plaintext = append_pad(head[:-1] + b',"body":' + embedded, pad=pad)
+    if parse_plaintext(plaintext).body != kept:
+        raise JSONError("plaintext.body: one JSON object and nothing behind it expected")
+    return plaintext
 
 
 def _plain_members(fields: RequestFields) -> JSONObject:

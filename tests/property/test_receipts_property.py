@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latensgate.verify.errors import ReceiptInvalid
-from latensgate.verify.manifest import verify_manifest_binding
+from latensgate.verify.manifest import check_binding
 from latensgate.verify.receipt import verify_public_part, verify_receipt
 from latensgate_shared.errors import LatensgateError
 from latensgate_shared.jcs import canonicalize
@@ -21,17 +21,17 @@ from latensgate_shared.receipts import (
 )
 from latensgate_shared.strict_json import JSONObject, JSONValue, parse_json_object
 from protocol_examples import (
-    DIGEST,
     TENANT,
-    Attestation,
     manifest,
     private_part,
     public_members,
     sign,
 )
+from verified_examples import attested
 
-ATTESTATION = Attestation(DIGEST, manifest())
-RECEIPT = sign(parse_public_part(public_members())).to_json()
+ATTESTATION = attested()
+PUBLIC: JSONObject = public_members() | {"attestation_hash": ATTESTATION.attestation_hash}
+RECEIPT = sign(parse_public_part(PUBLIC)).to_json()
 ENCODED = canonicalize(RECEIPT)
 MANIFEST = encode_manifest(manifest())
 USER_DATA = build_user_data(MANIFEST, None)
@@ -59,7 +59,7 @@ def test_every_receipt_within_its_form_verifies(
         "response_hash": response,
         "outcome": outcome,
     }
-    receipt = sign(parse_public_part(public_members() | changes))
+    receipt = sign(parse_public_part(PUBLIC | changes))
     assert parse_receipt(receipt.to_json()) == receipt
     assert verify(parse_json_object(canonicalize(receipt.to_json()), max_bytes=1 << 16))
 
@@ -80,10 +80,10 @@ def test_one_changed_byte_is_refused(index: int, byte: int) -> None:
 def test_one_changed_byte_of_a_manifest_is_refused(index: int, byte: int) -> None:
     changed = MANIFEST[:index] + bytes([byte]) + MANIFEST[index + 1 :]
     if changed == MANIFEST:
-        verify_manifest_binding(USER_DATA, None, changed)
+        check_binding(USER_DATA, None, changed)
         return
     with pytest.raises(LatensgateError):
-        verify_manifest_binding(USER_DATA, None, changed)
+        check_binding(USER_DATA, None, changed)
 
 
 @settings(max_examples=200)

@@ -13,7 +13,7 @@ from latensgate_enclave.keys import KeyRing
 from latensgate_enclave.receipt_book import Facts, ReceiptBook
 from latensgate_shared.ed25519 import verify_ed25519
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.receipts import private_digest, receipt_hash, signing_input
+from latensgate_shared.receipts import PrivatePart, receipt_hash, signing_input
 from latensgate_shared.strict_json import JSONError
 from protocol_examples import DIGEST, RECEIPT_KEY, private_part
 
@@ -34,7 +34,13 @@ def new_book() -> ReceiptBook:
     return ReceiptBook(cast("KeyRing", Keys()), entropy)
 
 
-def facts(book: ReceiptBook, tenant_id: str = TENANT, *, outcome: str = "answered") -> Facts:
+def facts(
+    book: ReceiptBook,
+    tenant_id: str = TENANT,
+    *,
+    outcome: str = "answered",
+    at_s: int = 1_780_315_299,
+) -> Facts:
     return Facts(
         receipt_id=book.new_id(),
         tenant_id=tenant_id,
@@ -43,7 +49,7 @@ def facts(book: ReceiptBook, tenant_id: str = TENANT, *, outcome: str = "answere
         outcome=outcome,
         request_hash=DIGEST,
         response_hash=DIGEST,
-        issued_at_s=1_780_315_299,
+        issued_at_s=at_s,
     )
 
 
@@ -54,7 +60,7 @@ def test_a_receipt_is_signed_coarse_and_bound_to_its_private_part() -> None:
     assert public.receipt_id == "aud_0001020304050607"
     assert (public.sequence, public.previous_receipt_hash) == (0, None)
     assert public.issued_at == 1_780_315_260
-    assert public.private_digest == private_digest(private_part())
+    assert public.private_digest == PrivatePart(private_part()).digest
     verify_ed25519(
         RECEIPT_KEY.public_key().public_bytes_raw(),
         signing_input(public.canonical()),
@@ -76,6 +82,16 @@ def test_a_receipt_that_cannot_be_made_leaves_no_gap() -> None:
     with pytest.raises(JSONError):
         book.issue(facts(book, outcome="nonsense"), private_part())
     assert book.issue(facts(book), private_part()).public.sequence == 0
+
+
+def test_time_never_runs_backwards_in_a_chain() -> None:
+    """The clock may be set back by up to a second, also over the border of a minute."""
+    book = new_book()
+    times = (1_780_315_320, 1_780_315_319, 1_780_315_380)
+    found = [book.issue(facts(book, at_s=at), private_part()).public.issued_at for at in times]
+    assert found == [1_780_315_320, 1_780_315_320, 1_780_315_380]
+    earlier = book.issue(facts(book, OTHER, at_s=1_780_315_319), private_part())
+    assert earlier.public.issued_at == 1_780_315_260
 
 
 def test_usage_is_added_up_per_tenant() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -101,7 +101,7 @@ class Enclave:
 
 
 @asynccontextmanager
-async def enclave(*, opened: bool = True) -> AsyncIterator[Enclave]:
+async def enclave(*, opened: bool = True) -> AsyncGenerator[Enclave]:
     async with bench(invocation_logging="flag") as made:
         if opened:
             await made.open()
@@ -265,7 +265,7 @@ async def test_usage_is_signed_by_the_receipt_key() -> None:
         totals = b"".join(heard.pieces)
         key: Ed25519PublicKey = it.made.keys.receipt_key.public_key()
         key.verify(signature, b"latensgate/1 usage\x00" + totals)
-        assert json.loads(totals)[TENANT]["requests"] == 1
+        assert json.loads(totals)["tenants"][TENANT]["requests"] == 1
 
 
 @in_loop

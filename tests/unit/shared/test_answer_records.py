@@ -23,7 +23,8 @@ from latensgate_shared.error_answers import (
     parse_error_object,
 )
 from latensgate_shared.errors import ErrorCode, TooLargeError
-from latensgate_shared.receipts import Receipt, parse_public_part, parse_receipt
+from latensgate_shared.limits import SEALED_ANSWER_MAX_BYTES
+from latensgate_shared.receipts import PrivatePart, Receipt, parse_public_part, parse_receipt
 from latensgate_shared.sealed import AnswerInvalidError, padme
 from latensgate_shared.strict_json import JSONError
 from protocol_examples import DIGEST, public_members, sign
@@ -126,7 +127,7 @@ def test_values_are_held_to_their_form(change: dict[str, Any]) -> None:
 
 def test_a_final_record_that_fits_no_chunk_is_not_made() -> None:
     public = parse_public_part(public_members())
-    receipt = Receipt(public, {"upstream": {"x": "x" * 70_000}}, bytes(64))
+    receipt = Receipt(public, PrivatePart({"upstream": {"x": "x" * 70_000}}), bytes(64))
     with pytest.raises(TooLargeError, match="final record"):
         encode_final_record(receipt, VALUES)
 
@@ -190,3 +191,16 @@ def test_error_object_is_held_to_its_form(change: dict[str, Any]) -> None:
     whole: dict[str, Any] = error_object(WireError(ErrorCode.ERR_REPLAY, "x"))
     with pytest.raises(JSONError):
         parse_error_object({"error": whole["error"] | change})
+
+
+def test_error_answers_are_held_to_their_form_when_made() -> None:
+    error = WireError(ErrorCode.ERR_REPLAY, "m")
+    with pytest.raises(JSONError, match="audit_receipt_id"):
+        SealedRefusal(b"x", "aud_x")
+    with pytest.raises(JSONError, match="sealed answer"):
+        SealedRefusal("x", "aud_8f9e1a0d56e9bb6a")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(JSONError, match="sealed answer"):
+        SealedRefusal(bytes(SEALED_ANSWER_MAX_BYTES + 1), "aud_8f9e1a0d56e9bb6a")
+    for correlation_id in ("", "x" * 257):
+        with pytest.raises(JSONError, match="correlation_id"):
+            ErrorAnswer(error, correlation_id)

@@ -221,3 +221,14 @@ def test_the_page_names_every_field_of_every_head() -> None:
             assert f"`{name}`" in page, name
     for state in (*EnclaveState, *KMSState, *BedrockState, *Operation):
         assert f"`{state.value}`" in page, state
+
+
+def test_states_are_members_of_their_sets_and_no_text() -> None:
+    with pytest.raises(CallError, match="enclave"):
+        HealthAnswer("ready", KMSState.RELEASED, BedrockState.READY)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(CallError, match="kms"):
+        HealthAnswer(EnclaveState.READY, BedrockState.READY, BedrockState.READY)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(CallError, match="bedrock"):
+        HealthAnswer(EnclaveState.READY, KMSState.RELEASED, None)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(CallError, match="kms"):
+        ConfigureKMSAnswer("released")  # type: ignore[arg-type]  # on purpose

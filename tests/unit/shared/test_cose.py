@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from latensgate_shared.cbor import encode
-from latensgate_shared.cose import COSEError, parse_sign1, sig_structure
+from latensgate_shared.cose import (
+    COSEError,
+    attestation_hash,
+    parse_sign1,
+    sig_structure,
+    signed_digest,
+)
 from latensgate_shared.errors import MalformedError, TooLargeError
 
 HEADER = bytes.fromhex("a1013822")
@@ -67,3 +75,13 @@ def test_the_empty_protected_map_is_signed_as_the_empty_string() -> None:
 
 def test_the_protected_header_is_signed_as_it_was_sent() -> None:
     assert sig_structure(bytes.fromhex("a101390022"), b"p") != sig_structure(HEADER, b"p")
+
+
+def test_the_name_of_a_document_is_over_what_is_signed() -> None:
+    tagged, bare = (
+        parse_sign1(tag + encode([b"", {}, b"p", b"s"]), max_bytes=99) for tag in (b"\xd2", b"")
+    )
+    other = parse_sign1(encode([b"", {}, b"p", b"t"]), max_bytes=99)
+    digest = hashlib.sha384(sig_structure(b"", b"p")).digest()
+    assert signed_digest(tagged) == signed_digest(bare) == signed_digest(other) == digest
+    assert attestation_hash(digest) == "sha384:" + digest.hex()

@@ -312,3 +312,10 @@ def test_terraform_renders_the_same_bytes(tmp_path: Path) -> None:
     )
     expected = kms_policy.render_key_policy_text(PARAMETERS).encode()
     assert base64.b64decode(json.loads(done.stdout)) == expected
+
+
+def test_a_verified_policy_is_made_by_the_comparison_only() -> None:
+    verified = kms_policy.verify_key_policy(POLICY, PARAMETERS)
+    for seal in (None, object()):
+        with pytest.raises(TypeError, match="nothing else"):
+            kms_policy.VerifiedKeyPolicy(verified.policy, verified.digest, seal)

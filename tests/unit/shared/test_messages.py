@@ -11,7 +11,7 @@ from latensgate_shared.answer_records import (
     parse_content_record,
 )
 from latensgate_shared.errors import ErrorCode, MalformedError, TooLargeError
-from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
+from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES, JSON_MAX_VALUES
 from latensgate_shared.messages import (
     InferenceAnswer,
     InferenceRequest,
@@ -32,7 +32,7 @@ from latensgate_shared.sealed_plaintext import (
     check_body_model,
     parse_plaintext,
 )
-from latensgate_shared.strict_json import JSONError
+from latensgate_shared.strict_json import JSONError, parse_json_object
 from protocol_examples import DIGEST, REQUEST_ID, TENANT
 
 if TYPE_CHECKING:
@@ -223,10 +223,45 @@ def test_a_body_under_a_data_key_stays_closed() -> None:
     assert plaintext.fields.kms_envelope == KMSEnvelope(ARN, b"wrapped")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{},"policy":{}', b'{"a":1,"a":2}', b"{} {}"])
-def test_a_body_that_is_not_one_object_is_not_embedded(body: bytes) -> None:
+BARE = RequestFields(REQUEST_ID, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" ", b"[]", b'{},"policy":{}', b'{"a":1,"a":2}', b"{} {}", b"{}\x0b", b"\xef\xbb\xbf{}"],
+)
+@pytest.mark.parametrize("fields", [FULL, BARE])
+def test_a_body_that_is_not_one_object_is_not_embedded(fields: RequestFields, body: bytes) -> None:
     with pytest.raises(JSONError):
-        build_plaintext(FULL, body)
+        build_plaintext(fields, body)
+
+
+def test_a_body_cannot_add_a_member_of_its_own() -> None:
+    root = b'"' + b"0" * 64 + b'"'
+    for smuggled in (b'{},"policy":{}', b'{},"min_settings_version":1,"tenant_root":' + root):
+        with pytest.raises(JSONError, match="nothing behind it"):
+            build_plaintext(BARE, smuggled)
+
+
+def test_white_space_around_the_body_is_not_part_of_it() -> None:
+    """What the enclave hashes as opened is what the client embedded, byte for byte."""
+    built = build_plaintext(BARE, b"\r\n\t " + BODY + b" \n")
+    assert built == build_plaintext(BARE, BODY)
+    assert parse_plaintext(built).body == BODY
+    inner = b'{ "model" : "m" }'
+    assert parse_plaintext(build_plaintext(BARE, inner)).body == inner
+
+
+def test_what_is_built_can_be_read_also_at_the_limits() -> None:
+    """The plaintext is one level deeper than the body, and has values of its own."""
+    nested = b'{"a":' * 63 + b"{}" + b"}" * 63
+    assert parse_plaintext(build_plaintext(BARE, b'{"a":' * 62 + b"{}" + b"}" * 62)).body
+    with pytest.raises(JSONError, match="deeper"):
+        build_plaintext(BARE, nested)
+    many = b'{"a":[' + b"0," * (JSON_MAX_VALUES - 3) + b"0]}"
+    parse_json_object(many, max_bytes=len(many))
+    with pytest.raises(TooLargeError):
+        build_plaintext(BARE, many)
 
 
 @pytest.mark.parametrize(

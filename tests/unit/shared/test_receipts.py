@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from latensgate_shared import receipt_key
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.receipts import (
     OUTCOMES,
+    PrivatePart,
     PublicPart,
     check_private_part,
     coarse_time,
     parse_public_part,
     parse_receipt,
-    private_digest,
     receipt_hash,
     salted_hash,
+    sign_receipt,
     signing_input,
 )
 from latensgate_shared.strict_json import JSONError
@@ -163,7 +166,43 @@ def test_digests_are_sha384_of_the_bytes_named() -> None:
     assert salted_hash(salt, b"content") == {"salt": salt.hex(), "hash": "sha384:" + expected}
     private = private_part()
     expected = hashlib.sha384(canonicalize(private)).hexdigest()
-    assert private_digest(private) == "sha384:" + expected
+    assert PrivatePart(private).digest == "sha384:" + expected
+
+
+def test_the_private_part_is_its_canonical_bytes() -> None:
+    """What is digested, sealed and read cannot come apart, whatever becomes of the given object."""
+    given = private_part()
+    part = PrivatePart(given)
+    given["model_served"] = "another"
+    assert part.canonical == canonicalize(private_part())
+    assert part.value == private_part()
+    part.value["model_served"] = "another"
+    assert part.value == private_part()
+    assert part == PrivatePart(private_part()) != PrivatePart(given)
+    assert "canonical" not in repr(part)
+
+
+def test_nothing_is_signed_over_another_private_part() -> None:
+    public = parse_public_part(public_members())
+    other = PrivatePart(private_part() | {"model_served": "another"})
+    with pytest.raises(JSONError, match="private_digest"):
+        sign_receipt(public, other, lambda _data: pytest.fail("it was signed"))
+
+
+def test_labels_of_the_receipt_key_cannot_be_taken_for_each_other() -> None:
+    labels = [value for name, value in vars(receipt_key).items() if name.endswith("_LABEL")]
+    assert len(labels) == 2
+    for label in labels:
+        assert label.index(b"\x00") == len(label) - 1
+        assert [other for other in labels if other.startswith(label)] == [label]
+
+
+def test_no_other_module_holds_a_label_of_the_receipt_key() -> None:
+    folder = Path(receipt_key.__file__).parent
+    found = {
+        path.name for path in folder.glob("*.py") if "latensgate/1 receipt" in path.read_text()
+    }
+    assert found == {"receipt_key.py"}
 
 
 def test_a_short_salt_is_refused() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hmac
 import pickle
+import time
 from hashlib import sha384
 from typing import Final
 
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from latensgate_shared import sealed
+from latensgate_shared import sealed, sealed_answer
 from latensgate_shared.chunks import FINAL_MARK, encode_varint
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError, TooLargeError
 from latensgate_shared.limits import CHUNK_MAX_BYTES
@@ -269,3 +270,20 @@ def test_nothing_secret_is_printed_or_pickled() -> None:
         assert repr(thing) == f"<{type(thing).__name__}>"
         with pytest.raises(TypeError, match="never written out"):
             pickle.dumps(thing)
+
+
+def test_content_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_answer, "SEALED_ANSWER_CHUNKS_MAX_COUNT", 3)
+    assert sealed.open_answer(SECRET, b"".join(answer(b"1", b"2", b"3"))).content == b"123"
+    assert refuse(b"".join(answer(b"1", b"2", b"3", b"4"))) is ErrorCode.ERR_ANSWER_INVALID
+
+
+def test_nothing_is_cut_behind_a_forged_chunk() -> None:
+    """A parent that appends 15 MiB of shortest chunks costs the client one failed opening."""
+    (first, _) = answer(b"genuine")
+    forged = (b"\x11" + bytes(17)) * 800_000
+    opener = sealed.AnswerOpener(SECRET)
+    begun_s = time.process_time()
+    with pytest.raises(sealed.AnswerInvalidError):
+        opener.feed(first + forged)
+    assert time.process_time() - begun_s < 0.2

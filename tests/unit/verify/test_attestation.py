@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import FrozenInstanceError, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -21,7 +22,6 @@ from latensgate.verify.errors import (
     NonceMismatch,
 )
 from latensgate.verify.policy import AppraisalPolicy, Measurements, Release
-from latensgate.verify.receipt import Attested
 from latensgate.verify.results import (
     UnappraisedDocument,
     VerifiedAttestation,
@@ -190,8 +190,7 @@ def test_keys_come_from_the_signed_manifest() -> None:
     assert verified.manifest == MANIFEST
     assert verified.status == "simulated"
     assert verified.attestation_hash == verified.document.attestation_hash
-    attested: Attested = verified
-    assert attested.manifest.hpke_keys[0].public_key == b"\x09" * 32
+    assert verified.manifest.hpke_keys[0].public_key == b"\x09" * 32
 
 
 def test_a_freshness_proof_over_the_same_manifest() -> None:
@@ -273,4 +272,17 @@ def test_only_the_verifier_uses_the_seal() -> None:
         for path in package.rglob("*.py")
         if "VERIFIER_ONLY" in path.read_text()
     }
-    assert users == {"verify/results.py", "verify/attestation.py"}
+    makers = {"attestation", "manifest", "receipt"}
+    assert users == {"verify/results.py", *(f"verify/{name}.py" for name in makers)}
+
+
+def test_only_the_verifier_and_the_test_program_use_what_takes_a_statement_for_a_proof() -> None:
+    """``receipt_rules`` and ``check_binding`` ask nobody whether a document was verified."""
+    package = Path(latensgate.__file__).parent
+    users = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\bcheck_binding\b|\bStated\b", path.read_text())
+    }
+    rules = {"verify/receipt_rules.py", "verify/manifest.py"}
+    assert users == {*rules, "verify/receipt.py", "conformance/documents.py"}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from latensgate.verify.attestation import verify_attestation, verify_document
 from latensgate.verify.document import parse_untrusted_document
 from latensgate.verify.policy import AppraisalPolicy, Measurements
-from latensgate.verify.receipt import verify_receipt
+from latensgate.verify.receipt_rules import (
+    SentRequest,
+    Stated,
+    check_answer,
+    check_receipt,
+    check_usage,
+)
+from latensgate.verify.releases import parse_release_list
+from latensgate_shared.answer_records import parse_final_record
 from latensgate_shared.kms_policy import KeyPolicyParameters, verify_key_policy
 from latensgate_shared.manifest import (
     aci_keyset,
@@ -19,6 +27,7 @@ from latensgate_shared.manifest import (
     build_user_data,
     parse_manifest,
 )
+from latensgate_shared.messages import Outer
 from latensgate_shared.receipts import receipt_hash
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
     from latensgate.conformance.case import Arguments
     from latensgate.verify.results import VerifiedDocument
-    from latensgate_shared.manifest import Manifest
+    from latensgate_shared.receipts import PublicPart
     from latensgate_shared.strict_json import JSONObject
 
 
@@ -56,10 +65,28 @@ def _aci_report_data(arguments: Arguments) -> JSONObject:
 
 
 def _policy(arguments: Arguments) -> AppraisalPolicy:
+    root = arguments.text("root_sha256") if arguments.has("root_sha256") else None
+    if arguments.has("releases_base64"):
+        releases = parse_release_list(arguments.base64("releases_base64"))
+        return AppraisalPolicy(releases=releases, unsafe_accept_simulated_root_sha256=root)
     pcrs = arguments.object("policy")
     measurements = Measurements.from_hex(pcrs.text("pcr0"), pcrs.text("pcr1"), pcrs.text("pcr2"))
-    root = arguments.text("root_sha256") if arguments.has("root_sha256") else None
     return AppraisalPolicy(measurements=(measurements,), unsafe_accept_simulated_root_sha256=root)
+
+
+def _parse_releases(arguments: Arguments) -> JSONObject:
+    releases = parse_release_list(arguments.base64("releases_base64"))
+    return {
+        "releases": [
+            {
+                "version": release.version,
+                "pcr0": release.measurements.pcr0.hex(),
+                "revoked": release.revoked,
+                "not_after": release.not_after,
+            }
+            for release in releases
+        ]
+    }
 
 
 def _at(arguments: Arguments) -> datetime:
@@ -97,32 +124,60 @@ def _verify_attestation(arguments: Arguments) -> JSONObject:
     return _facts(document, verified.document)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stated:
-    """An attestation that the case states as verified: receipts are judged by it."""
-
-    attestation_hash: str
-    manifest: Manifest
+def _stated(arguments: Arguments) -> Stated:
+    """The attestation that the case states as verified: receipts are judged by it."""
+    return Stated(
+        arguments.text("attestation_hash"), parse_manifest(arguments.base64("manifest_base64"))
+    )
 
 
 def _verify_receipt(arguments: Arguments) -> JSONObject:
-    stated = _Stated(
-        arguments.text("attestation_hash"), parse_manifest(arguments.base64("manifest_base64"))
-    )
-    verified = verify_receipt(
+    checked = check_receipt(
         arguments.value("receipt"),
-        attestation=stated,
+        _stated(arguments),
         tenant_id=arguments.text("tenant_id"),
         request_hash=arguments.text("request_hash"),
         response_hash=arguments.text("response_hash"),
     )
-    public = verified.signed.public
+    return _receipt_facts(checked.public)
+
+
+def _receipt_facts(public: PublicPart) -> JSONObject:
     return {
         "receipt_id": public.receipt_id,
         "sequence": public.sequence,
         "outcome": public.outcome,
         "receipt_hash": receipt_hash(public),
     }
+
+
+def _verify_answer(arguments: Arguments) -> JSONObject:
+    sent = arguments.object("request")
+    outer = sent.object("outer")
+    checked = check_answer(
+        parse_final_record(arguments.base64("final_base64")),
+        _stated(arguments),
+        request=SentRequest(
+            outer=Outer(
+                attestation_hash=outer.text("attestation_hash"),
+                model=outer.text("model"),
+                tenant_id=outer.text("tenant_id"),
+                operation=outer.text("operation"),
+                stream=outer.boolean("stream"),
+            ),
+            request_id=sent.text("request_id"),
+            key_id=sent.text("key_id"),
+            request_hash=sent.text("request_hash"),
+        ),
+        response_hash=arguments.text("response_hash"),
+    )
+    return _receipt_facts(checked.public)
+
+
+def _verify_usage(arguments: Arguments) -> JSONObject:
+    stated = Stated("", parse_manifest(arguments.base64("manifest_base64")))
+    totals = check_usage(arguments.base64("totals_base64"), arguments.hex("signature_hex"), stated)
+    return totals.to_json()
 
 
 def _verify_key_policy(arguments: Arguments) -> JSONObject:
@@ -135,9 +190,12 @@ def _verify_key_policy(arguments: Arguments) -> JSONObject:
 OPERATIONS: Final[dict[str, Callable[[Arguments], JSONObject]]] = {
     "aci_report_data": _aci_report_data,
     "parse_manifest": _parse_manifest,
+    "parse_releases": _parse_releases,
     "user_data": _user_data,
+    "verify_answer": _verify_answer,
     "verify_attestation": _verify_attestation,
     "verify_document": _verify_document,
     "verify_key_policy": _verify_key_policy,
     "verify_receipt": _verify_receipt,
+    "verify_usage": _verify_usage,
 }

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature as _BadSignature
@@ -38,7 +38,6 @@ from latensgate.verify.anchors import select_anchor
 from latensgate.verify.chain import ChainCache, CheckedChain, check_chain
 from latensgate.verify.document import SIGNATURE_BYTES, parse_untrusted_document
 from latensgate.verify.errors import (
-    BindingMismatch,
     ConfigurationError,
     DebugModeRefused,
     DocumentTimeInvalid,
@@ -47,6 +46,7 @@ from latensgate.verify.errors import (
     NonceMismatch,
 )
 from latensgate.verify.manifest import verify_manifest_binding
+from latensgate.verify.moments import in_utc
 from latensgate.verify.profile import check_module
 from latensgate.verify.results import (
     VERIFIER_ONLY,
@@ -133,11 +133,8 @@ def verify_attestation(  # noqa: PLR0913 -- verify_document's, and the manifest
         VerificationError: One of ``errors.VERDICTS``, with its step.
     """
     verified = verify_document(document, policy=policy, at=at, nonce=nonce, cache=cache)
-    # Step 12: user_data commits to these bytes.
-    if verified.user_data is None:
-        raise BindingMismatch("user_data: null, so the document commits to no manifest")
-    # Steps 12 and 13: the keys come from the bytes whose hash was signed.
-    binding = verify_manifest_binding(verified.user_data, verified.nonce, manifest_bytes)
+    # Steps 12 and 13: user_data commits to these bytes, and the keys come from nowhere else.
+    binding = verify_manifest_binding(verified, manifest_bytes)
     _check_release(verified.match.release, binding.manifest)
     return VerifiedAttestation(document=verified, binding=binding, seal=VERIFIER_ONLY)
 
@@ -228,12 +225,7 @@ def _check_time(said: UntrustedDocument, chain: CheckedChain, at: datetime) -> N
 
 def _whole_second(time: datetime) -> datetime:
     """Drop the fraction: X.509 knows whole seconds, and the last one still counts."""
-    if time.utcoffset() is None:  # a tzinfo alone may have none; local time must never be guessed
-        raise ConfigurationError("evaluation time: a datetime with time zone expected")
-    try:
-        return time.astimezone(UTC).replace(microsecond=0)
-    except OverflowError:
-        raise ConfigurationError("evaluation time: not a calendar date in UTC") from None
+    return in_utc(time).replace(microsecond=0)
 
 
 def _check_release(release: Release | None, manifest: Manifest) -> None:

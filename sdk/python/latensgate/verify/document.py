@@ -6,7 +6,6 @@ documents hold. Where the two differ, ADR 0003 says what is taken.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -80,7 +79,7 @@ class UntrustedDocument:
     @property
     def attestation_hash(self) -> str:
         """``sha384:`` and 96 hex digits, over what is signed (docs/spec/attestation-binding.md)."""
-        return f"sha384:{self.signed_digest.hex()}"
+        return cose.attestation_hash(self.signed_digest)
 
     @property
     def instance_id(self) -> str:
@@ -114,7 +113,6 @@ def parse_untrusted_document(document: bytes) -> UntrustedDocument:
     _check_headers(signed)
     # Step 3: fields, types and sizes.
     members = _members(signed.payload)
-    digest = hashlib.sha384(cose.sig_structure(signed.protected, signed.payload)).digest()
     return UntrustedDocument(
         module_id=_module_id(members["module_id"]),
         timestamp_ms=_timestamp_ms(members["timestamp"]),
@@ -125,7 +123,7 @@ def parse_untrusted_document(document: bytes) -> UntrustedDocument:
         user_data=_optional(members, "user_data"),
         nonce=_optional(members, "nonce"),
         signature=signed.signature,
-        signed_digest=digest,
+        signed_digest=cose.signed_digest(signed),
     )
 
 

@@ -5,18 +5,19 @@ Keys are taken from the bytes whose hash was signed and from nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha384
 from hmac import compare_digest
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from latensgate.verify.errors import (
     BindingMismatch,
-    ConfigurationError,
     ManifestExpired,
     ManifestInvalid,
 )
+from latensgate.verify.moments import in_utc
+from latensgate.verify.results import VERIFIER_ONLY, demand_verifier
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import (
     ATTESTATION_DOCUMENT_SKEW_S,
@@ -32,12 +33,15 @@ from latensgate_shared.manifest import (
     parse_manifest,
 )
 
+if TYPE_CHECKING:
+    from latensgate.verify.results import VerifiedDocument
+
 _REPORT_DATA: Final = slice(0, 32)
 _ZEROS: Final = slice(32, 64)
 _MANIFEST_DIGEST: Final = slice(64, 112)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedManifest:
     """A manifest that a signed ``user_data`` commits to.
 
@@ -50,12 +54,36 @@ class VerifiedManifest:
     manifest: Manifest
     manifest_bytes: bytes
     keyset_digest: str
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
 
 
-def verify_manifest_binding(
-    user_data: bytes, nonce: bytes | None, manifest_bytes: bytes
-) -> VerifiedManifest:
-    """Check that ``user_data`` commits to these bytes, and read them.
+def verify_manifest_binding(document: VerifiedDocument, manifest_bytes: bytes) -> VerifiedManifest:
+    """Check that a verified document commits to these bytes, and read them.
+
+    Args:
+        document: Its ``user_data`` and ``nonce`` are compared.
+        manifest_bytes: As they came with the document: untrusted until their hash has passed.
+
+    Raises:
+        BindingMismatch: The document commits to no manifest, or to another one (step 12).
+        ManifestInvalid: The bytes are no manifest of version 1 (step 13).
+    """
+    if document.user_data is None:
+        raise BindingMismatch("user_data: null, so the document commits to no manifest")
+    manifest = check_binding(document.user_data, document.nonce, manifest_bytes)
+    return VerifiedManifest(
+        manifest=manifest,
+        manifest_bytes=manifest_bytes,
+        keyset_digest=aci_keyset_digest(aci_keyset(manifest)),
+        seal=VERIFIER_ONLY,
+    )
+
+
+def check_binding(user_data: bytes, nonce: bytes | None, manifest_bytes: bytes) -> Manifest:
+    """Check that ``user_data`` commits to these bytes, and read them. Internal to the verifier.
 
     1. 112 bytes, the middle 32 of them zero;
     2. the last 48 are SHA-384 of the manifest bytes as given;
@@ -63,9 +91,9 @@ def verify_manifest_binding(
     4. the first 32 are ACI's report data, recomputed from the manifest and the document's nonce.
 
     Args:
-        user_data: Of a document whose signature and chain were verified.
+        user_data: As a document states it.
         nonce: The document's own ``nonce`` field.
-        manifest_bytes: As they came with the document: untrusted until step 2 has passed.
+        manifest_bytes: As they came with the document.
 
     Raises:
         BindingMismatch: Steps 1, 2 or 4.
@@ -84,7 +112,7 @@ def verify_manifest_binding(
     keyset_digest = aci_keyset_digest(aci_keyset(manifest))
     if not compare_digest(user_data[_REPORT_DATA], _report_data(keyset_digest, nonce)):
         raise BindingMismatch("user_data: its report data is not that of this manifest and nonce")
-    return VerifiedManifest(manifest, manifest_bytes, keyset_digest)
+    return manifest
 
 
 def _report_data(keyset_digest: str, nonce: bytes | None) -> bytes:
@@ -107,24 +135,23 @@ def sealable_until(manifest: Manifest) -> datetime:
     return min(_moment(manifest.not_before, SDK_STOP_AFTER_S), _moment(manifest.not_after, 0))
 
 
-def verify_sealable(manifest: Manifest, *, at: datetime) -> Manifest:
+def verify_sealable(binding: VerifiedManifest, *, at: datetime) -> VerifiedManifest:
     """Return the manifest if a client may seal to its keys at this moment.
 
     Args:
-        manifest: Of a verified attestation.
+        binding: ``VerifiedAttestation.binding``.
         at: Evaluation time, with time zone.
 
     Raises:
-        ConfigurationError: ``at`` without time zone.
+        ConfigurationError: ``at`` without time zone, or no calendar date in UTC.
         ManifestExpired: Too late, or so early that a clock must be wrong.
     """
-    if at.tzinfo is None:
-        raise ConfigurationError("evaluation time: a datetime with time zone expected")
-    if at < _moment(manifest.not_before, -ATTESTATION_DOCUMENT_SKEW_S):
+    now, manifest = in_utc(at), binding.manifest
+    if now < _moment(manifest.not_before, -ATTESTATION_DOCUMENT_SKEW_S):
         raise ManifestExpired("manifest: not_before lies in the future; check the clock")
-    if at >= sealable_until(manifest):
+    if now >= sealable_until(manifest):
         raise ManifestExpired("manifest: too old to seal to; fetch the attestation again")
-    return manifest
+    return binding
 
 
 def _moment(seconds: int, later_s: int) -> datetime:

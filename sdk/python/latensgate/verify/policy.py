@@ -17,6 +17,7 @@ from latensgate.verify.errors import (
     MeasurementMismatch,
     ReleaseRevoked,
 )
+from latensgate.verify.moments import in_utc
 from latensgate_shared import limits
 
 if TYPE_CHECKING:
@@ -136,13 +137,15 @@ class AppraisalPolicy:
             at: Evaluation time.
 
         Raises:
+            ConfigurationError: ``at`` without time zone.
             ReleaseRevoked: A known release, revoked or past its last day, and no other accepts.
             MeasurementMismatch: Nothing accepts them.
         """
         matching = [entry for entry in self.releases if _holds(entry.measurements, pcrs)]
         for release in matching:
             _refuse_revoked(release)
-        current = [entry for entry in matching if _is_current(entry, at)]
+        now = in_utc(at)
+        current = [entry for entry in matching if _is_current(entry, now)]
         for measurements in self.measurements:
             if _holds(measurements, pcrs):
                 return Match(measurements, current[0] if current else None)

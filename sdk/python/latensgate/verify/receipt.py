@@ -2,59 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from latensgate.verify.errors import ReceiptInvalid
-from latensgate_shared.ed25519 import SignatureError, verify_ed25519
-from latensgate_shared.errors import MalformedError
-from latensgate_shared.receipts import (
-    PublicPart,
-    coarse_time,
-    parse_public_part,
-    parse_receipt,
-    parse_signature,
-    private_digest,
-    receipt_hash,
-    signing_input,
+from latensgate.verify.errors import ConfigurationError, ReceiptInvalid
+from latensgate.verify.receipt_rules import (
+    SentRequest,
+    Stated,
+    check_answer,
+    check_public_part,
+    check_receipt,
+    check_usage,
 )
+from latensgate.verify.results import VERIFIER_ONLY, VerifiedAttestation, demand_verifier
+from latensgate_shared.receipts import PublicPart, receipt_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from latensgate_shared.manifest import Manifest
+    from latensgate.verify.anchors import Status
+    from latensgate_shared.answer_records import AnswerValues, FinalRecord
     from latensgate_shared.strict_json import JSONObject, JSONValue
+    from latensgate_shared.usage import UsageTotals
 
 
-class Attested(Protocol):
-    """What a receipt is judged by; ``VerifiedAttestation`` is one."""
-
-    @property
-    def attestation_hash(self) -> str:
-        """``sha384:…`` of the verified document."""
-        ...
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest that this document binds."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedPublicPart:
     """A public part under a signature that was verified.
 
     Attributes:
+        status: ``verified`` under the AWS root, ``simulated`` under any other.
         public: What the enclave states.
         receipt_public_key: Raw Ed25519 key, 32 bytes: with the tenant it names the chain.
     """
 
+    status: Status
     public: PublicPart
     receipt_public_key: bytes
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedReceipt:
     """A receipt that passed every step.
 
@@ -65,13 +57,64 @@ class VerifiedReceipt:
 
     signed: VerifiedPublicPart
     private: JSONObject
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
+
+    @property
+    def status(self) -> Status:
+        """``verified`` under the AWS root, ``simulated`` under any other."""
+        return self.signed.status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedAnswer:
+    """An answer whose receipt, request and values were found to be of one exchange.
+
+    Attributes:
+        receipt: Its receipt.
+        values: The authoritative values.
+    """
+
+    receipt: VerifiedReceipt
+    values: AnswerValues
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
+
+    @property
+    def status(self) -> Status:
+        """``verified`` under the AWS root, ``simulated`` under any other."""
+        return self.receipt.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedUsageTotals:
+    """Usage totals under a signature that was verified.
+
+    Attributes:
+        status: ``verified`` under the AWS root, ``simulated`` under any other.
+        totals: What the enclave states, counted from its start.
+        receipt_public_key: Of the enclave: of its statements the newest counts.
+    """
+
+    status: Status
+    totals: UsageTotals
+    receipt_public_key: bytes
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedChain:
     """Receipts of one enclave and tenant without a gap.
 
     Attributes:
+        status: ``verified`` under the AWS root, ``simulated`` under any other.
         receipt_public_key: Of the enclave.
         tenant_id: Of the tenant.
         first_sequence: 0 if the chain is whole.
@@ -79,17 +122,22 @@ class VerifiedChain:
         last_hash: ``receipt_hash`` of the newest: remember it, the next one must name it.
     """
 
+    status: Status
     receipt_public_key: bytes
     tenant_id: str
     first_sequence: int
     last_sequence: int
     last_hash: str
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        demand_verifier(seal)
 
 
 def verify_receipt(
     receipt: JSONValue,
     *,
-    attestation: Attested,
+    attestation: VerifiedAttestation,
     tenant_id: str,
     request_hash: str | None = None,
     response_hash: str | None = None,
@@ -97,8 +145,10 @@ def verify_receipt(
     """Verify both parts of a receipt.
 
     1. forms; 2. the attestation is the one named and holds the key; 3. signature; 4. the private
-    part is the one committed to; 5. request, response and tenant are yours; 6. the time lies
-    within the manifest's life.
+    part is the one committed to; 5. request, response and tenant are yours; 6. the time is one at
+    which this key can answer.
+
+    For an answer that has just been opened use ``verify_answer``, which compares everything.
 
     Args:
         receipt: The object of the final chunk, or of a file read with ``parse_json_object``.
@@ -110,21 +160,48 @@ def verify_receipt(
     Raises:
         ReceiptInvalid: With the number of the step that refused.
     """
-    try:
-        parsed = parse_receipt(receipt)
-        digest = private_digest(parsed.private)
-    except MalformedError as error:
-        raise ReceiptInvalid(error.detail, step=1) from error
-    signed = _verify_signed(parsed.public, parsed.signature, attestation)
-    if digest != parsed.public.private_digest:
-        raise ReceiptInvalid("receipt: private_digest is not that of the private part", step=4)
-    _check_owner(parsed.public, tenant_id, request_hash, response_hash)
-    _check_time(parsed.public, attestation.manifest)
-    return VerifiedReceipt(signed, parsed.private)
+    checked = check_receipt(
+        receipt,
+        _stated(attestation),
+        tenant_id=tenant_id,
+        request_hash=request_hash,
+        response_hash=response_hash,
+    )
+    signed = _signed(checked.public, attestation)
+    return VerifiedReceipt(signed=signed, private=checked.private.value, seal=VERIFIER_ONLY)
+
+
+def verify_answer(
+    final: FinalRecord,
+    *,
+    request: SentRequest,
+    response_hash: str,
+    attestation: VerifiedAttestation,
+) -> VerifiedAnswer:
+    """Verify that an opened answer, its receipt and the request that was sent belong together.
+
+    Steps 1 to 6 as in ``verify_receipt``; 8. the receipt is of this request; 9. the values name
+    this receipt and this document; 10. the values say what the receipt says.
+
+    Args:
+        final: The final record of the answer.
+        request: What was sent.
+        response_hash: ``AnswerOpener.response_hash`` after ``finish``.
+        attestation: The document that the request was sealed under, verified under the caller's
+            own policy.
+
+    Raises:
+        ReceiptInvalid: With the number of the step that refused.
+    """
+    stated = _stated(attestation)
+    checked = check_answer(final, stated, request=request, response_hash=response_hash)
+    signed = _signed(checked.public, attestation)
+    receipt = VerifiedReceipt(signed=signed, private=checked.private.value, seal=VERIFIER_ONLY)
+    return VerifiedAnswer(receipt=receipt, values=final.values, seal=VERIFIER_ONLY)
 
 
 def verify_public_part(
-    public: JSONValue, signature: JSONValue, *, attestation: Attested
+    public: JSONValue, signature: JSONValue, *, attestation: VerifiedAttestation
 ) -> VerifiedPublicPart:
     """Verify what the parent stores: steps 1, 2, 3 and 6, without the private part.
 
@@ -136,48 +213,44 @@ def verify_public_part(
     Raises:
         ReceiptInvalid: With the number of the step that refused.
     """
-    try:
-        parsed = parse_public_part(public)
-        raw = parse_signature(signature)
-    except MalformedError as error:
-        raise ReceiptInvalid(error.detail, step=1) from error
-    signed = _verify_signed(parsed, raw, attestation)
-    _check_time(parsed, attestation.manifest)
-    return signed
+    return _signed(check_public_part(public, signature, _stated(attestation)), attestation)
 
 
-def _verify_signed(
-    public: PublicPart, signature: bytes, attestation: Attested
-) -> VerifiedPublicPart:
-    """Steps 2 and 3."""
-    manifest = attestation.manifest
-    if public.attestation_hash != attestation.attestation_hash:
-        raise ReceiptInvalid("receipt: attestation_hash names another document", step=2)
-    if public.key_id not in {key.key_id for key in manifest.hpke_keys}:
-        raise ReceiptInvalid("receipt: key_id is no key of the manifest", step=2)
-    try:
-        verify_ed25519(manifest.receipt_public_key, signing_input(public.canonical()), signature)
-    except SignatureError as error:
-        raise ReceiptInvalid(f"receipt: {error.detail}", step=3) from error
-    return VerifiedPublicPart(public, manifest.receipt_public_key)
+def verify_usage_totals(
+    body: bytes, signature: bytes, *, attestation: VerifiedAttestation
+) -> VerifiedUsageTotals:
+    """Verify usage totals of one enclave.
+
+    Args:
+        body: Exactly as the enclave answered.
+        signature: 64 bytes.
+        attestation: Any document of that enclave, verified under the caller's own policy.
+
+    Raises:
+        ReceiptInvalid: Step 1 (form) or 3 (signature).
+    """
+    return VerifiedUsageTotals(
+        status=attestation.status,
+        totals=check_usage(body, signature, _stated(attestation)),
+        receipt_public_key=attestation.manifest.receipt_public_key,
+        seal=VERIFIER_ONLY,
+    )
 
 
-def _check_owner(
-    public: PublicPart, tenant_id: str, request_hash: str | None, response_hash: str | None
-) -> None:
-    """Step 5."""
-    if public.tenant_id != tenant_id:
-        raise ReceiptInvalid("receipt: of another tenant", step=5)
-    if request_hash is not None and public.request_hash != request_hash:
-        raise ReceiptInvalid("receipt: request_hash is not that of the request sent", step=5)
-    if response_hash is not None and public.response_hash != response_hash:
-        raise ReceiptInvalid("receipt: response_hash is not that of the answer received", step=5)
+def _stated(attestation: VerifiedAttestation) -> Stated:
+    """Leave the verified world for the rules; only a real verification gets here."""
+    if type(attestation) is not VerifiedAttestation:
+        raise TypeError("receipts are judged by what verify_attestation returned, and nothing else")
+    return Stated(attestation.attestation_hash, attestation.manifest)
 
 
-def _check_time(public: PublicPart, manifest: Manifest) -> None:
-    """Step 6. The receipt's time is rounded down, so the manifest's beginning is too."""
-    if not coarse_time(manifest.not_before) <= public.issued_at <= manifest.not_after:
-        raise ReceiptInvalid("receipt: issued_at lies outside the manifest's life", step=6)
+def _signed(public: PublicPart, attestation: VerifiedAttestation) -> VerifiedPublicPart:
+    return VerifiedPublicPart(
+        status=attestation.status,
+        public=public,
+        receipt_public_key=attestation.manifest.receipt_public_key,
+        seal=VERIFIER_ONLY,
+    )
 
 
 def verify_receipt_chain(receipts: Iterable[VerifiedPublicPart]) -> tuple[VerifiedChain, ...]:
@@ -187,34 +260,46 @@ def verify_receipt_chain(receipts: Iterable[VerifiedPublicPart]) -> tuple[Verifi
     matter. What lies before the first and after the last receipt given cannot be seen here.
 
     Raises:
-        ReceiptInvalid: Step 7: a gap, a link to another receipt, or two receipts in one place.
+        ConfigurationError: No receipts: nothing would be shown.
+        ReceiptInvalid: Step 7: a gap, a link to another receipt, two receipts in one place or of
+            one id, or time that runs backwards.
     """
     ordered = sorted(receipts, key=_place)
-    chains = groupby(ordered, key=lambda item: _place(item)[:2])
+    if not ordered:
+        raise ConfigurationError("receipts: at least one expected; an empty chain shows nothing")
+    chains = groupby(ordered, key=lambda item: _place(item)[:3])
     return tuple(_verify_chain(list(members)) for _, members in chains)
 
 
-def _place(item: VerifiedPublicPart) -> tuple[bytes, str, int]:
-    return item.receipt_public_key, item.public.tenant_id, item.public.sequence
+def _place(item: VerifiedPublicPart) -> tuple[str, bytes, str, int]:
+    return item.status, item.receipt_public_key, item.public.tenant_id, item.public.sequence
 
 
 def _verify_chain(members: list[VerifiedPublicPart]) -> VerifiedChain:
     for before, after in pairwise(members):
-        if after.public.sequence != before.public.sequence + 1:
-            raise ReceiptInvalid(
-                f"receipts: sequence {before.public.sequence + 1} expected, "
-                f"found {after.public.sequence}",
-                step=7,
-            )
-        if after.public.previous_receipt_hash != receipt_hash(before.public):
-            raise ReceiptInvalid(
-                f"receipts: {after.public.sequence} does not name the one before it", step=7
-            )
+        _check_link(before.public, after.public)
+    if len({item.public.receipt_id for item in members}) != len(members):
+        raise ReceiptInvalid("receipts: two of one chain have the same receipt_id", step=7)
     first, last = members[0], members[-1]
     return VerifiedChain(
-        last.receipt_public_key,
-        last.public.tenant_id,
-        first.public.sequence,
-        last.public.sequence,
-        receipt_hash(last.public),
+        status=last.status,
+        receipt_public_key=last.receipt_public_key,
+        tenant_id=last.public.tenant_id,
+        first_sequence=first.public.sequence,
+        last_sequence=last.public.sequence,
+        last_hash=receipt_hash(last.public),
+        seal=VERIFIER_ONLY,
     )
+
+
+def _check_link(before: PublicPart, after: PublicPart) -> None:
+    if after.sequence != before.sequence + 1:
+        raise ReceiptInvalid(
+            f"receipts: sequence {before.sequence + 1} expected, found {after.sequence}", step=7
+        )
+    if after.previous_receipt_hash != receipt_hash(before):
+        raise ReceiptInvalid(f"receipts: {after.sequence} does not name the one before it", step=7)
+    if after.issued_at < before.issued_at:
+        raise ReceiptInvalid(
+            f"receipts: {after.sequence} was issued before the one before it", step=7
+        )

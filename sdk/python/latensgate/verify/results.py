@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from latensgate_shared.manifest import Manifest
 
 VERIFIER_ONLY: Final = object()
-"""Proof of being the verifier: ``attestation`` alone passes it (a test looks)."""
+"""Proof of being the verifier: ``attestation``, ``manifest`` and ``receipt`` alone pass it (a test
+looks)."""
 
 
-def _demand_verifier(seal: object) -> None:
+def demand_verifier(seal: object) -> None:
+    """Refuse to make a verified value for anyone but the verifier."""
     if seal is not VERIFIER_ONLY:
         raise TypeError("verified values are made by the verify functions and by nothing else")
 
@@ -57,7 +59,7 @@ class VerifiedDocument:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        _demand_verifier(seal)
+        demand_verifier(seal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class UnappraisedDocument:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        _demand_verifier(seal)
+        demand_verifier(seal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ class VerifiedAttestation:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        _demand_verifier(seal)
+        demand_verifier(seal)
 
     @property
     def manifest(self) -> Manifest:
