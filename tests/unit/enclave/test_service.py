@@ -234,6 +234,8 @@ async def test_attestation_by_key_and_with_a_nonce() -> None:
     async with enclave() as it:
         first = it.made.keys.current()
         it.made.advance(KEY_ROTATION_S)
+        await it.made.identity.recheck()
+        await it.made.supervisor.recheck_gate()
         await it.made.supervisor.rotate_if_due()
         second = it.made.keys.current()
         key_id = first.manifest.hpke_keys[1].key_id
