@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 from fuzz_targets import TARGETS
 
@@ -24,6 +25,19 @@ CORPUS = HERE / "corpus"
 FINDINGS = HERE / "findings"
 PARALLEL = 2
 DOCUMENT = HERE.parent.parent / "docs" / "fuzzing.md"
+
+
+class Summary(TypedDict):
+    """Counts of one file in coverage's JSON report."""
+
+    covered_branches: int
+    num_branches: int
+
+
+class Report(TypedDict):
+    """One file in coverage's JSON report."""
+
+    summary: Summary
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -65,41 +79,55 @@ def runs_of(name: str) -> str:
     return done[-1].split("Done ")[1].split(" ")[0] if done else "-"
 
 
-def branches_reached(name: str) -> list[tuple[str, int, int]]:
-    """Replay the corpus under coverage: module, branches reached, branches there are."""
+def branches_reached(name: str) -> str:
+    """Replay the corpus under coverage; return what it reaches of each module named."""
+    modules = TARGETS[name].modules
     with TemporaryDirectory() as folder:
         data, report = Path(folder, "data"), Path(folder, "report.json")
         shared = [f"--data-file={data}", "--rcfile=/dev/null"]
-        replay = ["--source=latensgate_shared", str(HERE / "replay.py"), name]
+        replay = [f"--source={','.join(modules)}", str(HERE / "replay.py"), name]
         python("-m", "coverage", "run", "--branch", *shared, *replay).check_returncode()
         python("-m", "coverage", "json", *shared, "-q", "-o", str(report)).check_returncode()
         files = json.loads(report.read_bytes())["files"]
-    summaries = {Path(file).stem: entry["summary"] for file, entry in files.items()}
-    return [
-        (module, summaries[module]["covered_branches"], summaries[module]["num_branches"])
-        for module in TARGETS[name].modules
-    ]
+    return ", ".join(_reached(module, files) for module in modules)
+
+
+def _reached(module: str, files: dict[str, Report]) -> str:
+    path = module.replace(".", "/") + ".py"
+    summary = next(report["summary"] for file, report in files.items() if file.endswith(path))
+    short = module.removeprefix("latensgate_").removeprefix("latensgate.")
+    return f"{short} {summary['covered_branches']} of {summary['num_branches']}"
+
+
+HEAD = """# Fuzzing
+
+Written by `make fuzz`. Each target takes arbitrary bytes; anything but a typed error is a finding.
+Most targets read their input as a script that edits a good example and signs, seals or frames it
+again, so that the steps behind the first are reached. The corpus is replayed by `make test`.
+
+Branches: what the committed corpus reaches of each module that the target is meant for. A run of
+some targets alone replaces their rows.
+
+| target | seconds | executions | corpus files | branches reached by the corpus |
+|---|---|---|---|---|
+"""
+
+
+def rows_so_far() -> dict[str, str]:
+    """Return the rows that the page holds, by target."""
+    lines = DOCUMENT.read_text().splitlines() if DOCUMENT.exists() else []
+    named = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    return {name: row for name, row in named.items() if name in TARGETS}
 
 
 def write_document(names: list[str], seconds: int) -> None:
-    """Write docs/fuzzing.md: per target the runs, the corpus and the branches it reaches."""
-    lines = [
-        "# Fuzzing",
-        "",
-        "Written by `make fuzz`. Each target takes arbitrary bytes; anything but a typed error",
-        "is a finding. The corpus is replayed by `make test`.",
-        "",
-        f"Last run: {seconds} s a target.",
-        "",
-        "| target | executions | corpus files | branches reached by the corpus |",
-        "|---|---|---|---|",
-    ]
+    """Write docs/fuzzing.md: the rows of these targets anew, the others as they were."""
+    rows = rows_so_far()
     for name in names:
-        rows = branches_reached(name)
-        reached = ", ".join(f"{module} {hit} of {there}" for module, hit, there in rows)
         size = len(list((CORPUS / name).iterdir()))
-        lines.append(f"| {name} | {runs_of(name)} | {size} | {reached} |")
-    DOCUMENT.write_text("\n".join(lines) + "\n")
+        cells = (name, str(seconds), runs_of(name), str(size), branches_reached(name))
+        rows[name] = f"| {' | '.join(cells)} |"
+    DOCUMENT.write_text(HEAD + "".join(f"{rows[name]}\n" for name in sorted(rows)))
 
 
 def main() -> int:

@@ -17,7 +17,9 @@ from typing import Any
 from fuzz_targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
-PACKAGE = "latensgate_shared"
+PACKAGES = ("latensgate_shared", "latensgate_enclave", "latensgate/verify")
+KEPT_MAX_BYTES = 4096
+KEPT_MAX_COUNT = 120
 Arc = tuple[str, int, int]
 
 
@@ -27,7 +29,7 @@ def arcs_of(run: Callable[[], None]) -> set[Arc]:
     last: dict[int, int] = {}
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401  # settrace's own type
-        if PACKAGE not in frame.f_code.co_filename:
+        if not any(package in frame.f_code.co_filename for package in PACKAGES):
             return None
         if event == "line":
             arcs.add((frame.f_code.co_filename, last.get(id(frame), 0), frame.f_lineno))
@@ -49,15 +51,17 @@ def inputs(folder: Path) -> Iterator[bytes]:
 
 
 def extend_corpus(name: str, folder: Path) -> None:
-    """Keep what reaches something new."""
+    """Keep what reaches something new, within bounds."""
     corpus = CORPUS / name
     known: set[Arc] = set()
+    kept = len(list(corpus.iterdir()))
     for data in inputs(corpus):
         known |= arcs_of(lambda data=data: TARGETS[name].run(data))  # type: ignore[misc]  # default binds early
     for data in inputs(folder):
         found = arcs_of(lambda data=data: TARGETS[name].run(data))  # type: ignore[misc]  # default binds early
-        if found - known:
+        if found - known and len(data) <= KEPT_MAX_BYTES and kept < KEPT_MAX_COUNT:
             known |= found
+            kept += 1
             (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 

@@ -6,7 +6,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["latensgate_shared", "latensgate", "fuzz_targets"]):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no types
+INSTRUMENTED = ["latensgate_shared", "latensgate_enclave", "latensgate", "fuzz_forms"]
+
+with atheris.instrument_imports(include=INSTRUMENTED):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no types
     from fuzz_targets import TARGETS
 
 if __name__ == "__main__":
