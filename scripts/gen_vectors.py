@@ -13,11 +13,13 @@ from vectors import (
     answers,
     binding,
     documents,
+    exchanges,
     http,
     kms,
     merkle,
     receipts,
     records,
+    releases,
     requests,
     small,
 )
@@ -33,6 +35,7 @@ def folders() -> dict[str, list[Case]]:
         "binding": binding.bindings(),
         "canonical": small.canonical(),
         "document": documents.cases(),
+        "exchange": exchanges.exchanges(),
         "http": http.cases(),
         "key_id": small.key_ids(),
         "kms_policy": kms.cases(),
@@ -43,7 +46,9 @@ def folders() -> dict[str, list[Case]]:
         "plaintext": records.plaintexts(),
         "receipt": receipts.cases(),
         "record": records.records(),
+        "releases": releases.cases(),
         "request": requests.cases(),
+        "usage": exchanges.usage(),
     }
 
 

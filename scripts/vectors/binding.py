@@ -147,6 +147,8 @@ def manifests() -> list[Case]:
         ("receipt-key-upper-case", "Hexadecimal digits are lower case.", {"receipt_key": {"algorithm": "ed25519", "public_key": "AB" * 32}}),
         ("policy-digest-sha256", "Digests are SHA-384.", {"policy_digest": "sha256:" + "0" * 64}),
         ("kms-alias", "A full key ARN, no alias.", {"kms_key_arn": "arn:aws:kms:us-east-1:111122223333:alias/latensgate"}),
+        ("kms-key-of-other-account", "The KMS key is one of service_account.", {"kms_key_arn": "arn:aws:kms:us-east-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab"}),
+        ("kms-key-of-other-region", "The KMS key is one of region.", {"kms_key_arn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}),
         ("account-eleven-digits", "An account has twelve digits.", {"service_account": "11112222333"}),
         ("region-shape", "Not a Region.", {"region": "us_east_1"}),
         ("lifetime-zero", "not_before < not_after.", {"not_after": NOT_BEFORE}),

@@ -13,8 +13,8 @@ from datetime import timedelta
 
 import cbor2
 
-from vectors import binding, pki
-from vectors.case import Case, Json, base64_text, fixed
+from vectors import binding, pki, releases
+from vectors.case import Case, Json, base64_text, fixed, sha384_text
 from vectors.pki import MODULE_ID, TIMESTAMP_MS, document, make_chain, pcrs
 from vectors.primitives import jcs
 from vectors.sealed import X25519_KEY
@@ -42,9 +42,9 @@ def _input(data: bytes, **changes: Json) -> dict[str, Json]:
         "document_base64": base64_text(data),
         "root_sha256": hashlib.sha256(CHAIN[0].der).hexdigest(),
         "at": AT,
-        "policy": _policy(),
     }
-    return given | changes
+    accepted: dict[str, Json] = {} if "releases_base64" in changes else {"policy": _policy()}
+    return given | accepted | changes
 
 
 def _hash(data: bytes) -> str:
@@ -194,7 +194,30 @@ def _binding() -> list[Case]:
     ]  # fmt: skip
 
 
+def _releases() -> list[Case]:
+    """A list of releases in the place of single measurements."""
+    manifest = base64_text(MANIFEST)
+    bound = document(CHAIN, user_data=USER_DATA)
+    mine: dict[str, Json] = {
+        **releases.entry(),
+        **{f"pcr{index}": pcrs()[index].hex() for index in (0, 1, 2)},
+    }
+    other = sha384_text(b"another deployment.toml")
+
+    def listed(*entries: Json) -> Json:
+        return base64_text(releases.release_list(*entries))
+
+    return [
+        _good("release", "Accepted as a release; its deployment is the manifest's.", bound, manifest_base64=manifest, releases_base64=listed(releases.entry(), mine)),
+        _good("release-last-second", "not_after is the last second that counts.", bound, manifest_base64=manifest, releases_base64=listed(mine | {"not_after": AT})),
+        _bad("release-of-other-deployment", "The measured image is listed for another deployment than the manifest states.", "manifest-invalid", bound, manifest_base64=manifest, releases_base64=listed(mine | {"deployment_digest": other})),
+        _bad("release-unknown", "No release of the list has these measurements.", "measurement-mismatch", bound, manifest_base64=manifest, releases_base64=listed(releases.entry())),
+        _bad("release-ended", "One second after the release's last.", "release-revoked", bound, manifest_base64=manifest, releases_base64=listed(mine | {"not_after": AT - 1})),
+        _bad("release-revoked", "Listed twice, once revoked: the revocation counts.", "release-revoked", bound, manifest_base64=manifest, releases_base64=listed(mine, mine | {"revoked": True})),
+    ]  # fmt: skip
+
+
 def cases() -> list[Case]:
     """Every case of the folder."""
-    groups = (_accepted, _shape, _trust, _judgement, _binding)
+    groups = (_accepted, _shape, _trust, _judgement, _binding, _releases)
     return [case for group in groups for case in group()]

@@ -16,6 +16,7 @@ from vectors.sealed import ATTESTATION_HASH, TENANT, X25519_KEY
 SPEC = "receipts.md"
 KIND = "ERR_RECEIPT_INVALID"
 ORDER = 2**252 + 27742317777372353535851937790883648493
+LAST_MINUTE = 1_780_315_200 + 4_500 + 86_400 + 900
 REQUEST_HASH = sha384_text(b"request")
 RESPONSE_HASH = sha384_text(b"response")
 
@@ -106,6 +107,8 @@ def _accepted() -> list[Case]:
         _good("refused", "A refusal has a receipt too.", outcome="refused"),
         _good("held", "So has a held request.", outcome="held"),
         _good("first-minute", "issued_at is rounded down to a minute, here the manifest's own.", issued_at=1_780_315_200),
+        _good("after-the-keys", "An answer that began while the key was held may end later.", issued_at=1_780_319_760),
+        _good("last-minute", "24 hours of hold and 15 minutes of answer after not_after: the last minute.", outcome="held", issued_at=LAST_MINUTE),
     ]  # fmt: skip
 
 
@@ -176,7 +179,7 @@ def _relations() -> list[Case]:
     body = receipt(public, private)
     changed = private | {"model_served": "another-model"}
     early = receipt(public_part(private, issued_at=1_780_315_140), private)
-    late = receipt(public_part(private, issued_at=1_780_319_760), private)
+    late = receipt(public_part(private, issued_at=LAST_MINUTE + 60), private)
     other = sha384_text(b"other")
     return [
         _bad("private-changed", "The private part is not the one whose digest was signed.", receipt(public, changed)),
@@ -186,7 +189,7 @@ def _relations() -> list[Case]:
         _bad("other-attestation", "The receipt names another document.", body, attestation_hash=other),
         _bad("key-not-in-manifest", "key_id is no key of that manifest.", receipt(public_part(private, key_id="00" * 8), private)),
         _bad("before-manifest", "Issued a minute before the manifest began.", early),
-        _bad("after-manifest", "Issued a minute after the manifest ended.", late),
+        _bad("too-late", "A minute later than the longest hold and the longest answer allow.", late),
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ REQUEST_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 BODY = (
     '{"model":"claude-3.5-sonnet","messages":[{"role":"user","content":"hi"}],"temperature":0.50}'
 )
+DEEP = '{"model":"claude-3.5-sonnet","a":' + "[" * 62 + "]" * 62 + "}"
 ENVELOPE: Json = {
     "key_arn": "arn:aws:kms:us-east-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab",
     "wrapped_data_key": base64_text(fixed("wrapped", 184)),
@@ -67,6 +68,9 @@ def _accepted() -> list[Case]:
         _good("padded", "Filled with zeros to the Padmé length.", _padded(_members()), BODY.encode()),
         _good("padded-more", "An opener accepts any amount of padding.", _text(_members(pad="0" * 1000)), BODY.encode()),
         _good("white-space-in-body", "White space inside the body is the application's.", _text(_members(), spaced), spaced.encode()),
+        _good("white-space-around-body", "White space around the body is no part of it, so no hash is over it.", _text(_members(), f" \n{BODY}\r\n\t"), BODY.encode()),
+        _good("deepest-body", "63 levels in the body: the plaintext around it is the 64th.", _text(_members(), DEEP), DEEP.encode()),
+        _bad("too-deep-body", "64 levels in the body are one too many.", _text(_members(), f'{{"model":"claude-3.5-sonnet","a":{DEEP}}}')),
         _good("all-members", "Every optional member.", _text(_members(policy={}, tenant_root="ab" * 32, min_settings_version=3, conversation_secret="cd" * 32)), BODY.encode()),
         _good("kms-envelope", "With an envelope the body is text: base64 of nonce and ciphertext.", _text(_members(kms_envelope=ENVELOPE), f'"{base64_text(sealed_body)}"'), sealed_body, enveloped=True),
     ]  # fmt: skip

@@ -88,7 +88,7 @@ def test_the_generator_loads_no_code_under_test() -> None:
 
 def test_all_vectors_together_are_small() -> None:
     sizes = [path.stat().st_size for path in OWN_VECTORS.rglob("*.json")]
-    assert sum(sizes) < 1_000_000
+    assert sum(sizes) < 1_200_000  # whole exchanges and documents judged by release lists are long
 
 
 def test_each_case_says_why_and_where() -> None:
