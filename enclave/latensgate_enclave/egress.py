@@ -33,8 +33,8 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-    from typing import Self
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from typing import Self, SupportsIndex
 
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.environment import Dial
@@ -72,9 +72,25 @@ class Call:
     deadline_ms: int
 
 
+class _Reader(asyncio.StreamReader):
+    """Knows how much lies unread: what comes unasked must not answer the next request."""
+
+    unread_bytes = 0
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        received = bytes(data)
+        self.unread_bytes += len(received)
+        super().feed_data(received)
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await super().read(n)
+        self.unread_bytes -= len(data)
+        return data
+
+
 @dataclass(slots=True)
 class _Connection:
-    reader: asyncio.StreamReader
+    reader: _Reader
     writer: asyncio.StreamWriter
     tunnel: asyncio.StreamWriter  # kept, because one that is collected closes its socket
     leaf_sha256: str
@@ -141,14 +157,14 @@ def check_window(host: str, leaf: bytes, now_s: int) -> None:
 
 async def _start_tls(
     tunnel: asyncio.StreamWriter, context: ssl.SSLContext, host: str
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+) -> tuple[_Reader, asyncio.StreamWriter]:
     """Begin TLS in the tunnel, with a reader of its own.
 
     `StreamWriter.start_tls` would go on with the tunnel's reader, and what the parent has sent
     behind its grant lies in there: it would be read as the first bytes of the server's answer.
     """
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(EGRESS_READ_BYTES)
+    reader = _Reader(EGRESS_READ_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
     transport = await loop.start_tls(tunnel.transport, protocol, context, server_hostname=host)
     assert transport is not None  # noqa: S101  # only another kind of loop returns none
@@ -248,9 +264,10 @@ class Egress:
         idle = self._idle.get(host, [])
         while idle:
             connection = idle.pop()
-            if not connection.reader.at_eof() and not connection.writer.is_closing():
+            reader, writer = connection.reader, connection.writer
+            if not (reader.unread_bytes or reader.at_eof() or writer.is_closing()):
                 return connection
-            connection.writer.close()
+            writer.transport.abort()
         try:
             async with asyncio.timeout(EGRESS_CONNECT_TIMEOUT_MS / 1000):
                 return await self._connect(host)

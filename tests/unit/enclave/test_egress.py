@@ -354,3 +354,25 @@ async def test_what_the_parent_sends_before_tls_is_never_an_answer() -> None:
     async with far(answering(OK), before_tls=forged) as there:
         response, _ = await there.egress.send(call())
     assert response.body == b"ok"
+
+
+@in_loop
+async def test_what_comes_unasked_does_not_answer_the_next_request() -> None:
+    late = asyncio.Event()
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        if late.is_set():
+            return  # the second connection
+        await late.wait()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+
+    async with far(twice) as there:
+        await there.egress.send(call())
+        late.set()
+        await asyncio.sleep(0.05)
+        response, _ = await there.egress.send(call())
+    assert response.status == 200
+    assert len(there.dialled) == 2
