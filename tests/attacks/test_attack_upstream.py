@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from attack_tools import led_astray, rerouted, wait_for
+from attack_tools import Inner, hooked, led_astray, rerouted, wait_for
 from e2e_client import Client, Refusal, chat, sealed_refusal
 from e2e_fixtures import QUICK, StartStack
 from latensgate_shared import calls
@@ -18,6 +18,7 @@ from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import IDENTITY_MAX_AGE_S
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
+from latensgate_sim.http_server import Request, Response
 from latensgate_sim.tls import EndpointCA
 from latensgate_sim.world import ACCOUNT, SERVICE_ROLE, TENANT_ACCOUNT, World
 from stack import CallFailedError, ParentLink, Stack
@@ -174,8 +175,15 @@ def test_aws_server_of_another_name_gets_nothing(serving: tuple[Stack, Client]) 
     """
     stack, client = serving
     bedrock, sts = (f"{name}.us-east-1.amazonaws.com" for name in ("bedrock-runtime", "sts"))
-    with led_astray(stack.world, bedrock, sts):
+    prompts: list[str] = []
+
+    async def note(request: Request, inner: Inner) -> Response:
+        prompts.extend([request.path] if request.path.startswith("/model") else [])
+        return await inner(request)
+
+    with led_astray(stack.world, bedrock, sts), hooked(stack.world, sts, note):
         assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
+    assert prompts == []
 
 
 def test_only_the_measured_hosts_are_dialled(
