@@ -1,7 +1,7 @@
 """A client as an application would be, over a parent's connection, with the one verifier.
 
 It verifies the attestation under the simulated root, seals, opens, and accepts an answer only after
-``verify_receipt``. Tests reach in to be dishonest.
+``verify_answer``. Tests reach in to be dishonest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -16,9 +17,10 @@ from typing import cast
 from latensgate.verify import (
     AppraisalPolicy,
     Measurements,
+    SentRequest,
     VerifiedAttestation,
+    verify_answer,
     verify_attestation,
-    verify_receipt,
 )
 from latensgate.verify.receipt import VerifiedReceipt
 from latensgate_shared import calls
@@ -36,7 +38,6 @@ from latensgate_shared.sealed import (
     AnswerOpener,
     AnswerSecret,
     SealingKey,
-    request_hash,
     seal_request,
 )
 from latensgate_shared.sealed_plaintext import KMSEnvelope, RequestFields, build_plaintext
@@ -69,6 +70,7 @@ class Sealed:
     outer: Outer
     wire: bytes
     secret: AnswerSecret
+    request_id: str
     hpke_secret: AnswerSecret | None = None  # with a KMS envelope: without the data key
 
     @property
@@ -232,7 +234,9 @@ class Client:
     def seal_raw(self, plaintext: bytes, outer: Outer) -> Sealed:
         """Seal any plaintext."""
         made = seal_request(self.sealing_key, outer.canonical(), plaintext)
-        return Sealed(outer, made.wire, made.answer_secret)
+        found = re.search(rb'"request_id":"([^"]*)"', plaintext)
+        request_id = found[1].decode() if found else ""
+        return Sealed(outer, made.wire, made.answer_secret, request_id)
 
     def seal_enveloped(
         self, body: Chat, key: TenantKey, *, wrap: Mapping[str, str] | None = None
@@ -263,15 +267,17 @@ class Client:
         pieces = opener.feed(answer.body)
         pieces += opener.feed(cast("bytes", answer.end["final_chunk"]))
         final = parse_final_record(opener.finish())
-        receipt = verify_receipt(
-            final.receipt,
-            attestation=self.attestation,
-            tenant_id=self.tenant_id,
-            request_hash=request_hash(sealed.wire),
-            response_hash=opener.response_hash,
-        )
         contents = pieces if sealed.outer.stream else [b"".join(pieces)]
-        return Opened([parse_content_record(each) for each in contents], final, receipt, answer.end)
+        records = [parse_content_record(each) for each in contents]
+        told = records[-1].error
+        verified = verify_answer(
+            final,
+            request=SentRequest.of(sealed.wire, outer=sealed.outer, request_id=sealed.request_id),
+            response_hash=opener.response_hash,
+            code=told.code if told else None,
+            attestation=self.attestation,
+        )
+        return Opened(records, final, verified.receipt, answer.end)
 
     def send(self, link: ParentLink, sealed: Sealed) -> Opened:
         return self.open(sealed, link.call(sealed.call, sealed.wire))

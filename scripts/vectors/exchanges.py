@@ -75,6 +75,8 @@ def _good(name: str, why: str, values: Json, private: dict[str, Json], outcome: 
         "receipt_hash": sha384_text(signed_bytes(public)),
     }
     given = _input(_final(values, receipt(public, private)), _request())
+    if outcome != "answered":
+        given["code"] = "ERR_PII_HARD_FAIL"
     return Case(name, "verify_answer", why, SPEC, given, output)
 
 
@@ -112,6 +114,8 @@ def exchanges() -> list[Case]:
         _bad("pii-number", "Step 10: 0 is not false.", _input(_final(values, _body(private | {"pii": pii})), request)),
         _bad("usage-differs", "Step 10: other counts.", _input(_final(_values(usage={"total_tokens": 3}), body), request)),
         _bad("usage-null", "Step 10: no usage beside a receipt with usage.", _input(_final(_values(usage=None), body), request)),
+        _bad("outcome-answered", "Step 10: the content tells an error, the receipt an answer.", _input(whole, request) | {"code": "ERR_UPSTREAM"}),
+        _bad("outcome-refused", "Step 10: the content is an answer, the receipt of a refusal.", _input(_final(values, _body(private, outcome="refused")), request)),
         _bad("usage-boolean", "Step 10: false is not 0.", _input(_final(_values(usage=true_count), body), request)),
     ]  # fmt: skip
 

@@ -81,6 +81,7 @@ def check(record: FinalRecord, **changes: Any) -> VerifiedAnswer:  # noqa: ANN40
     given: dict[str, Any] = {
         "request": REQUEST,
         "response_hash": DIGEST,
+        "code": None,
         "attestation": ATTESTATION,
     }
     return verify_answer(record, **given | changes)
@@ -133,6 +134,8 @@ LATE = (NOT_BEFORE + 4_500 + RECEIPT_MAX_DELAY_S) // 60 * 60 + 60
         (10, final(private={"usage": {"total_tokens": 1}}), {}),
         (10, told(usage={"total_tokens": 2**60}), {}),
         (10, final(private={"usage": {}}), {}),
+        (10, final(), {"code": ErrorCode.ERR_UPSTREAM}),
+        (10, final(outcome="refused"), {}),
     ],
 )
 def test_the_step_that_refuses(step: int, record: FinalRecord, changes: dict[str, Any]) -> None:
@@ -144,7 +147,8 @@ def test_the_step_that_refuses(step: int, record: FinalRecord, changes: dict[str
 
 def test_no_model_no_usage() -> None:
     values = replace(VALUES, usage=None)
-    check(final(values, private={"usage": {}}, outcome="refused"))
+    refused = final(values, private={"usage": {}}, outcome="refused")
+    check(refused, code=ErrorCode.ERR_PII_HARD_FAIL)
 
 
 def test_what_was_sent_is_read_from_the_sealed_bytes() -> None:
@@ -209,6 +213,7 @@ def test_a_whole_exchange() -> None:
         parse_final_record(opener.finish()),
         request=SentRequest.of(request.wire, outer=outer, request_id=REQUEST_ID),
         response_hash=opener.response_hash,
+        code=None,
         attestation=attestation,
     )
     assert verified.values == values

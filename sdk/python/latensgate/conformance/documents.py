@@ -19,6 +19,7 @@ from latensgate.verify.receipt_rules import (
 )
 from latensgate.verify.releases import parse_release_list
 from latensgate_shared.answer_records import parse_final_record
+from latensgate_shared.error_answers import error_code
 from latensgate_shared.kms_policy import KeyPolicyParameters, verify_key_policy
 from latensgate_shared.manifest import (
     aci_keyset,
@@ -170,6 +171,7 @@ def _verify_answer(arguments: Arguments) -> JSONObject:
             request_hash=sent.text("request_hash"),
         ),
         response_hash=arguments.text("response_hash"),
+        code=error_code(arguments.value("code"), "code") if arguments.has("code") else None,
     )
     return _receipt_facts(checked.public)
 

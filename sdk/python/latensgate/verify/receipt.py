@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from latensgate.verify.anchors import Status
     from latensgate_shared.answer_records import AnswerValues, FinalRecord
+    from latensgate_shared.errors import ErrorCode
     from latensgate_shared.strict_json import JSONObject, JSONValue
     from latensgate_shared.usage import UsageTotals
 
@@ -176,17 +177,19 @@ def verify_answer(
     *,
     request: SentRequest,
     response_hash: str,
+    code: ErrorCode | None,
     attestation: VerifiedAttestation,
 ) -> VerifiedAnswer:
     """Verify that an opened answer, its receipt and the request that was sent belong together.
 
     Steps 1 to 6 as in ``verify_receipt``; 8. the receipt is of this request; 9. the values name
-    this receipt and this document; 10. the values say what the receipt says.
+    this receipt and this document; 10. values and content say what the receipt says.
 
     Args:
         final: The final record of the answer.
         request: What was sent.
         response_hash: ``AnswerOpener.response_hash`` after ``finish``.
+        code: Of the last content record if it tells an error; None for an answer.
         attestation: The document that the request was sealed under, verified under the caller's
             own policy.
 
@@ -194,7 +197,7 @@ def verify_answer(
         ReceiptInvalid: With the number of the step that refused.
     """
     stated = _stated(attestation)
-    checked = check_answer(final, stated, request=request, response_hash=response_hash)
+    checked = check_answer(final, stated, request=request, response_hash=response_hash, code=code)
     signed = _signed(checked.public, attestation)
     receipt = VerifiedReceipt(signed=signed, private=checked.private.value, seal=VERIFIER_ONLY)
     return VerifiedAnswer(receipt=receipt, values=final.values, seal=VERIFIER_ONLY)

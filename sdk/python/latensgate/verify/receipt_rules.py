@@ -29,6 +29,7 @@ from latensgate_shared.usage import UsageTotals, parse_usage_totals, usage_signi
 
 if TYPE_CHECKING:
     from latensgate_shared.answer_records import AnswerValues, FinalRecord
+    from latensgate_shared.errors import ErrorCode
     from latensgate_shared.manifest import Manifest
     from latensgate_shared.messages import Outer
     from latensgate_shared.receipts import Receipt
@@ -168,9 +169,14 @@ def _check_time(public: PublicPart, manifest: Manifest) -> None:
 
 
 def check_answer(
-    final: FinalRecord, stated: Stated, *, request: SentRequest, response_hash: str
+    final: FinalRecord,
+    stated: Stated,
+    *,
+    request: SentRequest,
+    response_hash: str,
+    code: ErrorCode | None,
 ) -> Receipt:
-    """Steps 1 to 6 and 8 to 10: receipt, request and values are of one exchange.
+    """Steps 1 to 6 and 8 to 10: receipt, request, content and values are of one exchange.
 
     Raises:
         ReceiptInvalid: With the number of the step that refused.
@@ -188,6 +194,8 @@ def check_answer(
     _check_request(receipt.public, private, request)
     _check_ids(receipt.public, final.values)
     _check_agreement(private, final.values)
+    if (receipt.public.outcome == "answered") is not (code is None):
+        raise ReceiptInvalid("answer: the receipt's outcome is not that of the content", step=10)
     return receipt
 
 
