@@ -32,6 +32,10 @@ PACKAGES = {
 TIMEOUT_S = 240
 
 
+class StaleError(Exception):
+    """An entry of the table that says nothing: its place is gone, or the code does not load."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """One place that is replaced."""
@@ -39,6 +43,16 @@ class Edit:
     file: str
     old: str
     new: str
+
+    def applied(self, text: str) -> str:
+        """Change the text of the file.
+
+        Raises:
+            StaleError: The place is gone: find where the defence stands now.
+        """
+        if self.old not in text:
+            raise StaleError(f"{self.file} no longer holds {self.old!r}")
+        return text.replace(self.old, self.new)
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,6 @@ def load_mutants() -> list[Mutant]:
         Mutant(entry["name"], entry["test"], tuple(Edit(**edit) for edit in entry["edit"]))
         for entry in table["mutant"]
     ]
-
-
-class StaleError(Exception):
-    """An entry of the table that says nothing: its place is gone, or the code does not load."""
 
 
 class Lab:
@@ -122,10 +132,7 @@ class Lab:
 
     def _apply(self, edit: Edit) -> None:
         path = self.code / edit.file
-        text = path.read_text()
-        if edit.old not in text:
-            raise StaleError(f"{edit.file} no longer holds {edit.old!r}")
-        path.write_text(text.replace(edit.old, edit.new))
+        path.write_text(edit.applied(path.read_text()))
 
     def _must_import(self) -> None:
         """A change that stops the enclave from starting would prove nothing."""
