@@ -31,6 +31,7 @@ from nitro_factory import (
     Draft,
     Shape,
     der,
+    issue,
     issue_chain,
     root_sha256,
     standard_chain,
@@ -328,3 +329,19 @@ def test_pcr4_must_measure_the_instance_where_it_is_there() -> None:
     leaf = issue_chain((ROOT, LEAF))[-1]
     assert check_module(leaf, parse_untrusted_document(Draft(pcrs=without).sign()))
     assert INSTANCE in MODULE_ID
+
+
+def test_the_bytes_of_a_certificate_are_no_identity() -> None:
+    """The count of unused bits before a signature is signed by nobody (ADR 0003)."""
+    leaf = der(issue(LEAF, 3, INSTANCE_CA, 2))
+    while leaf[-1] & 1:  # the unused bit has to be zero; every second signature will do
+        leaf = der(issue(LEAF, 3, INSTANCE_CA, 2))
+    count_at = leaf.rindex(b"\x00\x30", 0, -90)
+    twin = leaf[:count_at] + b"\x01" + leaf[count_at + 1 :]
+    above, cache = standard_chain()[:-1], ChainCache()
+    first, second = (check((*above, each), cache=cache) for each in (leaf, twin))
+    assert first.leaf_key.public_numbers() == second.leaf_key.public_numbers()
+    assert first.certificates[-1].sha256 != second.certificates[-1].sha256
+    signed = Draft(chain=(*above, leaf)).sign()
+    swapped = parse_untrusted_document(signed.replace(leaf, twin))
+    assert swapped.attestation_hash != parse_untrusted_document(signed).attestation_hash
