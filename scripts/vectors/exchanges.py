@@ -24,6 +24,8 @@ from vectors.sealed import ATTESTATION_HASH, X25519_KEY, outer_members
 
 SPEC = "receipts.md"
 USAGE: Json = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+NO_USAGE: dict[str, Json] = {"usage": {}}
+NO_TENANTS: dict[str, Json] = {"tenants": {}}
 OTHER = sha384_text(b"other")
 
 
@@ -89,7 +91,7 @@ def exchanges() -> list[Case]:
     private = private_part()
     body, values, request = _body(private), _values(), _request()
     whole = _final(values, body)
-    no_model = private | {"usage": {}}
+    no_model = private | NO_USAGE
     other_model = _request(outer=outer_members(model="another"))
     other_tenant = _request(outer=outer_members(tenant_id="tnt_00000000"))
     other_document = _request(outer=outer_members(attestation_hash=OTHER))
@@ -149,7 +151,7 @@ def usage() -> list[Case]:
 
     return [
         case("two-tenants", "What an enclave has counted since its start.", text, ok=True),
-        case("no-tenant", "An enclave that has served nobody.", jcs(totals | {"tenants": {}}), ok=True),
+        case("no-tenant", "An enclave that has served nobody.", jcs(totals | NO_TENANTS), ok=True),
         case("label-of-receipts", "Signed as if it were a receipt.", text, RECEIPT_KEY.sign(b"latensgate/1 receipt\x00" + text)),
         case("label-missing", "Signed without a label.", text, RECEIPT_KEY.sign(text)),
         case("other-key", "Signed by another enclave.", text, other.sign(label + text)),

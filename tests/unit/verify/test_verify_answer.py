@@ -103,6 +103,7 @@ def told(**changes: Any) -> FinalRecord:  # noqa: ANN401 - members of different 
     return final(replace(VALUES, **changes))
 
 
+OTHER_PRIVATE: JSONObject = {"private": private_part() | {"x": 1}}
 OTHER_OUTER = attested(replace(manifest(), software_version="2")).attestation_hash
 LATE = (NOT_BEFORE + 4_500 + RECEIPT_MAX_DELAY_S) // 60 * 60 + 60
 
@@ -115,7 +116,7 @@ LATE = (NOT_BEFORE + 4_500 + RECEIPT_MAX_DELAY_S) // 60 * 60 + 60
         (2, final(attestation_hash=OTHER_OUTER), {}),
         (2, final(key_id="00" * 8), {}),
         (3, FinalRecord(receipt() | {"signature": "00" * 64}, VALUES), {}),
-        (4, FinalRecord(receipt() | {"private": private_part() | {"x": 1}}, VALUES), {}),
+        (4, FinalRecord(receipt() | OTHER_PRIVATE, VALUES), {}),
         (5, final(), sent(outer=replace(OUTER, tenant_id="tnt_00000000"))),
         (5, final(), sent(request_hash=OTHER)),
         (5, final(), {"response_hash": OTHER}),

@@ -309,8 +309,9 @@ def test_a_gap_a_fork_and_a_foreign_link_are_refused() -> None:
 
 
 def test_time_never_runs_backwards() -> None:
-    minutes = [NOT_BEFORE + 30 + 60 * minute for minute in (1, 1, 2)]
-    verify_receipt_chain(chain(3, changed=dict(enumerate({"issued_at": at} for at in minutes))))
+    minutes: list[JSONValue] = [NOT_BEFORE + 30 + 60 * minute for minute in (1, 1, 2)]
+    each: dict[int, JSONObject] = {index: {"issued_at": at} for index, at in enumerate(minutes)}
+    verify_receipt_chain(chain(3, changed=each))
     back = chain(3, changed={1: {"issued_at": minutes[2]}, 2: {"issued_at": minutes[0]}})
     with pytest.raises(ReceiptInvalid, match="issued before") as caught:
         verify_receipt_chain(back)

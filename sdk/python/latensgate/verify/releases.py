@@ -1,8 +1,6 @@
-"""Reading an accepted-release list.
+"""Reading an accepted-release list: docs/spec/releases.md.
 
-The form is one JSON object: ``{"releases": [{"version", "flavour", "deployment_digest", "pcr0",
-"pcr1", "pcr2", "not_after"?, "revoked"?}, ...]}``. Unknown members are refused: one of them may be
-a restriction that this version would not apply.
+Unknown members are refused: one of them may be a restriction that this version would not apply.
 """
 
 from __future__ import annotations
