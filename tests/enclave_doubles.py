@@ -359,8 +359,12 @@ async def _build(
     supervisor = Supervisor(clock, identity, gate, keys, events)
     return Bench(
         world, cloud, nsm, monotonic, clock, egress, identity, client, recipient, gate,
-        supervisor, Pipeline(parts), log,
+        supervisor, Pipeline(parts, supervisor.require_open), log,
     )  # fmt: skip
+
+
+def nothing() -> None:
+    """A gate that is always open."""
 
 
 @dataclass

@@ -128,7 +128,7 @@ def framed(headers: bytes, payload: bytes) -> bytes:
 
 
 def _read_stream(data: bytes, step: int) -> list[EventMessage] | None:
-    decoder, stream = EventStreamDecoder(), ConverseStream(may_call=True)
+    decoder, stream = EventStreamDecoder(), ConverseStream(offered=frozenset({"f"}))
     messages: list[EventMessage] = []
     try:
         for start in range(0, len(data), step):
@@ -287,7 +287,7 @@ def _read_chat(text: bytes, flags: int) -> None:
 
 
 def _read_answer(text: bytes, flags: int) -> None:
-    parse_converse_answer(text, may_call=not flags & 8)
+    parse_converse_answer(text, offered=frozenset() if flags & 8 else frozenset({"f"}))
 
 
 def chat_seeds() -> tuple[bytes, ...]:

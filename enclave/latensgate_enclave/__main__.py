@@ -90,7 +90,7 @@ def compose(
     gate = KMSGate(client, recipient, environment.nsm, configuration, VERSION)
     supervisor = Supervisor(clock, identity, gate, keys, environment.events)
     room = Room(configuration.policy.calls.max_concurrent)
-    service = Service(Pipeline(parts), supervisor, identity, room)
+    service = Service(Pipeline(parts, supervisor.require_open), supervisor, identity, room)
     return Server(service, supervisor, room, environment.events), egress
 
 
@@ -118,6 +118,10 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
         nsm.close()
 
 
+def _say_nothing(*_what: object) -> None:
+    EventLog(sys.stderr).emit(Event.INTERNAL)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the enclave; 0 after a drain, 1 if it cannot serve."""
     parser = argparse.ArgumentParser(prog="latensgate_enclave", allow_abbrev=False)
@@ -127,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True)
     parsed = parser.parse_args(arguments)
     forbid_core_dumps()
+    # Whatever is left to Python's own handlers would print texts of exceptions.
+    sys.excepthook = sys.unraisablehook = _say_nothing
     try:
         egress, listen_at = parse_address(parsed.egress), parse_address(parsed.listen)
         asyncio.run(serve(parsed.nsm, egress, listen_at, parsed.config))

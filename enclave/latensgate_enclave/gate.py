@@ -239,8 +239,9 @@ class KMSGate:
             deployment_digest=configuration.deployment_digest,
             kms_key_arn=key.text,
             kms_key_policy_digest=policy_digest,
-            service_account=key.account,
-            region=key.region,
+            # As measured, not as the key's ARN says: the manifest holds the two against each other.
+            service_account=configuration.deployment.account,
+            region=configuration.deployment.regions[0],
         )
 
 

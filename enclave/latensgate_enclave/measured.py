@@ -22,12 +22,14 @@ from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS
 if TYPE_CHECKING:
     from pathlib import Path
 
-_Account = Annotated[str, Meta(pattern="^[0-9]{12}$")]
-_Region = Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]$")]
-_RoleARN = Annotated[str, Meta(pattern="^arn:aws:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$")]
-_ModelId = Annotated[str, Meta(pattern="^[A-Za-z0-9._:/-]{1,256}$")]
+_Account = Annotated[str, Meta(pattern="^[0-9]{12}\\Z")]
+_Region = Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]\\Z")]
+_RoleARN = Annotated[
+    str, Meta(pattern="^arn:aws:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}\\Z")
+]
+_ModelId = Annotated[str, Meta(pattern="^[A-Za-z0-9._:/-]{1,256}\\Z")]
 _Alias = Annotated[str, Meta(min_length=1, max_length=256)]
-_SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 _Positive = Annotated[int, Meta(ge=1)]
 _ModelTimeout = Annotated[int, Meta(ge=1, le=MODEL_TIMEOUT_MAX_MS)]
 

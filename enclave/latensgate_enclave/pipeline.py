@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import msgspec
 
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, may_call_tools
+from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, offered_tools
 from latensgate_enclave.chat import ChatRequest, RequestInvalidError, parse_chat_request
 from latensgate_enclave.chat_answer import CompletionHead, render_completion
 from latensgate_enclave.chat_texts import (
@@ -82,10 +82,16 @@ not hold up everyone else's frames."""
 
 
 class Pipeline:
-    """Runs requests."""
+    """Runs requests.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        parts: What the steps work with.
+        require_open: Raises while the KMS gate is closed; asked again before a prompt leaves.
+    """
+
+    def __init__(self, parts: Parts, require_open: Callable[[], None]) -> None:
         self.parts = parts
+        self._require_open = require_open
 
     async def run(self, sealed: Sealed, sink: Sink) -> None:
         """Answer one unary request.
@@ -176,7 +182,7 @@ class Pipeline:
         """Begin the private part of the receipt."""
         environment = self.parts.environment
         record = Record(
-            self.parts.receipts.new_id(),
+            self.parts.receipts.new_id(opened.outer.tenant_id),
             opened.plaintext.fields.request_id,
             opened.outer.model,
             environment.entropy,
@@ -253,6 +259,7 @@ class Pipeline:
         Raises:
             LatensgateError: No such model, or it cannot honour the request.
         """
+        self._require_open()  # a denial stops what was opened before it, too
         configuration = self.parts.configuration
         route = configuration.deployment.models.get(scanned.request.model)
         if route is None:
@@ -267,7 +274,7 @@ class Pipeline:
         record.hash_content("forwarded", body)
         record.model_served = route.model_id
         record.lap("translate")
-        return Forwarded(scanned, Forwarding(route, body, may_call_tools(scanned.request)))
+        return Forwarded(scanned, Forwarding(route, body, offered_tools(scanned.request)))
 
     async def answer(self, forwarded: Forwarded, record: Record) -> Answered:
         """Step 7: call the model; scan what it says.

@@ -73,8 +73,14 @@ class ReceiptBook:
         self._entropy = entropy
         self._accounts: dict[str, _Account] = {}
 
-    def new_id(self) -> str:
-        """Return the id of a receipt that will be issued: `aud_` and 16 hex digits."""
+    def new_id(self, tenant_id: str) -> str:
+        """Return the id of a receipt that will be issued: `aud_` and 16 hex digits.
+
+        Raises:
+            LatensgateError: `ERR_OVERLOADED`: there is no room for this tenant's receipts, so
+                nothing may be run for it.
+        """
+        self._account(tenant_id)
         return "aud_" + self._entropy(_ID_BYTES).hex()
 
     def issue(self, facts: Facts, private: JSONObject) -> Receipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.aws.sigv4 import Credentials
@@ -28,11 +29,13 @@ from latensgate_shared.calls import (
     UsageCall,
     parse_call,
 )
-from latensgate_shared.errors import ErrorCode
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.limits import NONCE_DOCUMENTS_PER_S
 from latensgate_shared.usage import UsageTotals, encode_usage_totals, usage_signing_input
 
 if TYPE_CHECKING:
     from latensgate_enclave.clock import EnclaveClock
+    from latensgate_enclave.environment import MonotonicClock
     from latensgate_enclave.identity import UpstreamIdentity
     from latensgate_enclave.keys import KeyRing
     from latensgate_enclave.pipeline import Pipeline
@@ -60,6 +63,9 @@ class Service:
         self._supervisor = supervisor
         self._identity = identity
         self._room = room
+        self._nonce_documents = _Rate(
+            NONCE_DOCUMENTS_PER_S, pipeline.parts.environment.monotonic_ns
+        )
 
     async def __call__(self, request: Request, body: bytes, reply: Reply) -> None:
         """Answer one call; raises a `LatensgateError` whose code the parent is told."""
@@ -106,6 +112,7 @@ class Service:
                 self._keys.current() if key_id is None else self._keys.find(key_id).publication
             )
         else:
+            self._nonce_documents.take()
             publication, nonce_document = await self._keys.fresh_document(key_id, call.nonce)
         return AttestationAnswer(
             attestation_hash=publication.attestation_hash,
@@ -167,6 +174,33 @@ _KMS_STATES: Final[dict[ErrorCode | None, KMSState]] = {
     ErrorCode.ERR_KMS_DENIED: KMSState.DENIED,
     ErrorCode.ERR_KMS_KEY_UNFIT: KMSState.UNFIT,
 }
+
+
+_NS_PER_S: Final = 1_000_000_000
+
+
+class _Rate:
+    """At most so many a second, in bursts of as many."""
+
+    def __init__(self, per_s: int, monotonic_ns: MonotonicClock) -> None:
+        self._per_s = per_s
+        self._monotonic_ns = monotonic_ns
+        self._taken: deque[int] = deque()
+
+    def take(self) -> None:
+        """Take one.
+
+        Raises:
+            LatensgateError: `ERR_RATE_LIMITED`.
+        """
+        now_ns = self._monotonic_ns()
+        while self._taken and now_ns - self._taken[0] >= _NS_PER_S:
+            self._taken.popleft()
+        if len(self._taken) >= self._per_s:
+            raise LatensgateError(
+                f"at most {self._per_s} freshness proofs a second", code=ErrorCode.ERR_RATE_LIMITED
+            )
+        self._taken.append(now_ns)
 
 
 class _ReplySink:

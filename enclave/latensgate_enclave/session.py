@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from latensgate_enclave.events import Event as LogEvent
 from latensgate_enclave.events import EventLog
+from latensgate_shared.calls import Operation
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import (
     Accepted,
@@ -33,6 +34,7 @@ from latensgate_shared.frames import (
 )
 from latensgate_shared.limits import (
     CALL_UPLOAD_TIMEOUT_MS,
+    CONTROL_CALLS_MAX_OPEN,
     ENCLAVE_HELD_BODIES_MAX_BYTES,
     SEALED_REQUEST_MAX_BYTES,
     SESSION_CLOSE_TIMEOUT_MS,
@@ -76,21 +78,28 @@ class Room:
 
     def __init__(self, max_calls: int) -> None:
         self._max_calls = self._calls_left = max_calls
+        self._control_left = CONTROL_CALLS_MAX_OPEN
         self._bytes_left = ENCLAVE_HELD_BODIES_MAX_BYTES
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def take_call(self) -> None:
-        """Take a place for a call.
+    def take_call(self, *, control: bool = False) -> None:
+        """Take a place for a call; calls that control the enclave have places of their own.
 
         Raises:
             LatensgateError: `ERR_OVERLOADED`: there is none left.
         """
-        if not self._calls_left:
+        if not (self._control_left if control else self._calls_left):
             raise LatensgateError("every place is taken", code=ErrorCode.ERR_OVERLOADED)
-        self._calls_left -= 1
+        self._count(-1, control=control)
         self._empty.clear()
+
+    def _count(self, places: int, *, control: bool) -> None:
+        if control:
+            self._control_left += places
+        else:
+            self._calls_left += places
 
     async def wait_empty(self) -> None:
         """Wait until no call is open."""
@@ -106,12 +115,16 @@ class Room:
             raise LatensgateError("too many body bytes are held", code=ErrorCode.ERR_OVERLOADED)
         self._bytes_left -= count
 
-    def give_back(self, held_bytes: int) -> None:
+    def give_back(self, held_bytes: int, *, control: bool = False) -> None:
         """Return the place and the bytes of one call."""
-        self._calls_left += 1
+        self._count(1, control=control)
         self._bytes_left += held_bytes
-        if self._calls_left == self._max_calls:
+        if not self._open_calls():
             self._empty.set()
+
+    def _open_calls(self) -> int:
+        control = CONTROL_CALLS_MAX_OPEN - self._control_left
+        return control + self._max_calls - self._calls_left
 
     @property
     def draining(self) -> bool:
@@ -130,7 +143,7 @@ class Room:
     def drain(self) -> int:
         """Run no further requests; return how many calls are open."""
         self._draining = True
-        return self._max_calls - self._calls_left
+        return self._open_calls()
 
 
 class _Call:
@@ -210,7 +223,7 @@ class Session:
 
     def _open(self, request: Request) -> None:
         try:
-            self._room.take_call()
+            self._room.take_call(control=_is_control(request))
         except LatensgateError as error:
             self._log.emit(LogEvent.OVERLOADED, code=error.code.number)
             self._send(Error(request.call_id, error.code))
@@ -279,7 +292,7 @@ class Session:
     def _release(self, call: _Call) -> None:
         call.upload_timer.cancel()
         del self._calls[call.request.call_id]
-        self._room.give_back(call.held_bytes)
+        self._room.give_back(call.held_bytes, control=_is_control(call.request))
 
     def _send(self, event: Event) -> None:
         """Send unless the connection is gone, which makes every answer pointless."""
@@ -303,6 +316,10 @@ class Session:
             await self._writer.drain()
         except OSError:
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED) from None
+
+
+def _is_control(request: Request) -> bool:
+    return request.operation != Operation.INFERENCE
 
 
 class _FrameReply:

@@ -115,7 +115,9 @@ class Supervisor:
         """
         async with self._lock:
             opened = await self._judge(key_arn, wrapped_secret)
-            await self._rotate(opened)
+            # Told the same again, it keeps its keys: generations must not pile up.
+            if self._opened is None or opened.facts != self._opened.facts:
+                await self._rotate(opened)
             self._target = key_arn, opened.wrapped_secret
             return opened.wrapped_secret
 

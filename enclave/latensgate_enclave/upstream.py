@@ -38,12 +38,12 @@ class Forwarding:
     Attributes:
         route: Where to.
         body: Converse JSON; exactly these bytes are hashed into the receipt.
-        may_call: Whether the answer may call tools.
+        offered: Names of the tools that the answer may call.
     """
 
     route: ModelRoute
     body: bytes
-    may_call: bool
+    offered: frozenset[str]
 
 
 class BedrockUpstream:
@@ -74,7 +74,7 @@ class BedrockUpstream:
         call = self._call(identity, forwarding, stream=False)
         response, leaf_sha256 = await self._egress.send(call)
         body = verify_success(response).body
-        answer = parse_converse_answer(body, may_call=forwarding.may_call)
+        answer = parse_converse_answer(body, offered=forwarding.offered)
         return answer, _evidence(call, identity, leaf_sha256, forwarding.route.region)
 
     @asynccontextmanager
@@ -95,7 +95,7 @@ class BedrockUpstream:
                 body = b"".join([piece async for piece in reply])
                 verify_success(HttpResponse(reply.head.status, reply.head.headers, body))
             evidence = _evidence(call, identity, reply.leaf_sha256, forwarding.route.region)
-            async with aclosing(_deltas(reply, may_call=forwarding.may_call)) as deltas:
+            async with aclosing(_deltas(reply, offered=forwarding.offered)) as deltas:
                 yield deltas, evidence
 
     def _call(self, identity: CheckedIdentity, forwarding: Forwarding, *, stream: bool) -> Call:
@@ -107,8 +107,8 @@ class BedrockUpstream:
         return Call(signed, limit, self._deadline_ms)
 
 
-async def _deltas(reply: Reply, *, may_call: bool) -> AsyncGenerator[list[ChatDelta]]:
-    decoder, stream = EventStreamDecoder(), ConverseStream(may_call=may_call)
+async def _deltas(reply: Reply, *, offered: frozenset[str]) -> AsyncGenerator[list[ChatDelta]]:
+    decoder, stream = EventStreamDecoder(), ConverseStream(offered=offered)
     async for piece in reply:
         for message in decoder.receive(piece):
             deltas = stream.receive(message)

@@ -198,6 +198,9 @@ SOCKET_READ_BYTES: Final = 256 * KIB
 """Largest piece that one read of the parent's socket takes: the default vsock buffer."""
 CALL_UPLOAD_TIMEOUT_MS: Final = 30_000
 """From a call's request frame to the end of its body; 15 MiB over vsock take under a second."""
+CONTROL_CALLS_MAX_OPEN: Final = 32
+"""Calls other than inference at once, in places of their own: health and new credentials get
+through however many requests run."""
 ENCLAVE_HELD_BODIES_MAX_BYTES: Final = 256 * MIB
 """Request bodies held by all calls together: an enclave's memory is fixed."""
 AWS_CONTROL_DEADLINE_MS: Final = 10_000

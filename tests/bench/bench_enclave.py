@@ -207,9 +207,9 @@ class TimedPipeline(Pipeline):
         with self.stages.at("receipt"):
             return super().new_record(opened)
 
-    def admit(self, opened: Opened, record: Record) -> Admitted:
+    async def admit(self, opened: Opened, record: Record) -> Admitted:
         with self.stages.at("validate"):
-            return super().admit(opened, record)
+            return await super().admit(opened, record)
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         with self.stages.at("scan"):
@@ -285,7 +285,7 @@ class Bench:
             upstream=_Model(),
             receipts=receipts,
         )
-        pipeline = (TimedPipeline if timed else Pipeline)(self.parts)
+        pipeline = (TimedPipeline if timed else Pipeline)(self.parts, lambda: None)
         for part in (receipts, pipeline):
             if isinstance(part, TimedReceipts | TimedPipeline):
                 part.stages = self.stages

@@ -69,8 +69,11 @@ def test_broken_checksum() -> None:
         EventStreamDecoder().receive(recorded("broken-checksum.bin"))
 
 
+RECORDED_TOOLS = frozenset({"top_song", "hello"})
+
+
 def translated(name: str) -> list[ChatDelta]:
-    decoder, stream = EventStreamDecoder(), ConverseStream(may_call=True)
+    decoder, stream = EventStreamDecoder(), ConverseStream(offered=RECORDED_TOOLS)
     deltas = [d for message in decoder.receive(recorded(name)) for d in stream.receive(message)]
     decoder.close()
     stream.close()
@@ -109,25 +112,26 @@ def test_tool_stream() -> None:
 
 
 def test_unary_answers() -> None:
-    assert parse_converse_answer(recorded("basic.json"), may_call=False) == ChatAnswer(
+    assert parse_converse_answer(recorded("basic.json"), offered=frozenset()) == ChatAnswer(
         ("Hello world",), (), "stop", Usage(18, 46)
     )
     assert (
-        parse_converse_answer(recorded("max_tokens.json"), may_call=False).finish_reason == "length"
+        parse_converse_answer(recorded("max_tokens.json"), offered=frozenset()).finish_reason
+        == "length"
     )
-    reasoning = parse_converse_answer(recorded("reasoning.json"), may_call=False)
+    reasoning = parse_converse_answer(recorded("reasoning.json"), offered=frozenset())
     assert reasoning.text == ("The answer is 4.",)
-    cached = parse_converse_answer(recorded("cache_write.json"), may_call=False).usage
+    cached = parse_converse_answer(recorded("cache_write.json"), offered=frozenset()).usage
     assert cached == Usage(2403, 9, 0, 2387)  # 2,412 in all, as the answer's totalTokens says
 
 
 def test_unary_tool_answer() -> None:
     # The recording was cut: it lacks the usage that Converse always sends.
     with pytest.raises(UpstreamError):
-        parse_converse_answer(recorded("tool.json"), may_call=True)
+        parse_converse_answer(recorded("tool.json"), offered=RECORDED_TOOLS)
     whole = json.loads(recorded("tool.json"))
     whole["usage"] = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
-    found = parse_converse_answer(json.dumps(whole).encode(), may_call=True)
+    found = parse_converse_answer(json.dumps(whole).encode(), offered=RECORDED_TOOLS)
     assert found.tool_calls == (
         ToolCall("tooluse_kZJMlvQmRJ6eAyJE5GIl7Q", "top_song", {"sign": "WZPZ"}),
         ToolCall("tooluse_kZJMlvQmRJ6eAyxxx", "hello", {"sign": "world"}),

@@ -61,9 +61,11 @@ def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
     return msgspec.json.encode(body)
 
 
-def may_call_tools(request: ChatRequest) -> bool:
-    """Whether the answer may call tools: Converse itself has no way to forbid it."""
-    return bool(request.tools) and request.tool_choice != "none"
+def offered_tools(request: ChatRequest) -> frozenset[str]:
+    """Names that the answer may call; Converse itself has no way to forbid any."""
+    if request.tool_choice == "none":
+        return frozenset()
+    return frozenset(tool.name for tool in request.tools)
 
 
 def _check_traits(request: ChatRequest, traits: ModelTraits) -> None:
@@ -133,10 +135,10 @@ def _tool_config(request: ChatRequest) -> JSONObject | None:
     """Offer the tools, or, for a history with tool use, what the history names.
 
     With ``tool_choice`` none the tools are left out where they may be; where the history needs
-    them they stay, and an answer that calls one is refused (``may_call_tools``).
+    them they stay, and an answer that calls one is refused (``offered_tools``).
     """
     called = _called_names(request)
-    if not may_call_tools(request) and not called:
+    if not offered_tools(request) and not called:
         return None
     # Offered now, or made up from the names in the history: their schemas are not known any more.
     offers = request.tools or [ToolSpec(name, None, None) for name in called]

@@ -120,12 +120,12 @@ def _unasked_call() -> UpstreamError:
     return UpstreamError("Bedrock: the model calls a tool that the caller did not offer")
 
 
-def parse_converse_answer(body: bytes, *, may_call: bool) -> ChatAnswer:
+def parse_converse_answer(body: bytes, *, offered: frozenset[str]) -> ChatAnswer:
     """Read the body of a Converse answer.
 
     Args:
         body: Of an answer with status 200.
-        may_call: ``may_call_tools`` of the request.
+        offered: ``offered_tools`` of the request.
 
     Raises:
         UpstreamError: Not a Converse answer, or one that does not answer the request.
@@ -137,7 +137,7 @@ def parse_converse_answer(body: bytes, *, may_call: bool) -> ChatAnswer:
         for use in (block.tool_use for block in blocks)
         if use is not None
     )
-    if calls and not may_call:
+    if not offered.issuperset(call.name for call in calls):
         raise _unasked_call()
     # One text: the caller reads it as one, so what is split over two blocks must be found.
     text = "".join(block.text for block in blocks if block.text)
@@ -200,13 +200,13 @@ class ConverseStream:
     """Translates the events of one ConverseStream answer, in their order.
 
     Args:
-        may_call: ``may_call_tools`` of the request.
+        offered: ``offered_tools`` of the request.
     """
 
-    __slots__ = ("_admitted", "_calls", "_may_call", "_open", "_whole")
+    __slots__ = ("_admitted", "_calls", "_offered", "_open", "_whole")
 
-    def __init__(self, *, may_call: bool) -> None:
-        self._may_call = may_call
+    def __init__(self, *, offered: frozenset[str]) -> None:
+        self._offered = offered
         self._calls = 0
         self._open: dict[int, _OpenCall] = {}
         self._whole = False
@@ -248,14 +248,14 @@ class ConverseStream:
 
     def _on_block_start(self, payload: bytes) -> list[ChatDelta]:
         event = _decode(payload, _BlockStart)
-        if not self._may_call:
-            raise _unasked_call()
         if event.content_block_index in self._open:
             raise UpstreamError("Bedrock: a content block begins twice")
+        use = event.start.tool_use
+        if use.name not in self._offered:
+            raise _unasked_call()
         call = _OpenCall(self._calls)
         self._calls += 1
         self._open[event.content_block_index] = call
-        use = event.start.tool_use
         return [ToolCallBegun(call.index, use.tool_use_id, use.name)]
 
     def _on_delta(self, payload: bytes) -> list[ChatDelta]:

@@ -16,7 +16,7 @@ from latensgate_enclave.aws.bedrock import (
     upstream_error,
     verify_success,
 )
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, may_call_tools
+from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, offered_tools
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
 from latensgate_enclave.aws.eventstream import EventMessage
 from latensgate_enclave.aws.sigv4 import SigningScope
@@ -115,16 +115,16 @@ def test_tool_config() -> None:
         "tools": tools,
         "toolChoice": {"tool": {"name": "look_up"}},
     }
-    assert may_call_tools(named)
+    assert offered_tools(named) == {"look_up"}
 
 
 def test_tool_choice_none_leaves_tools_out_where_it_may() -> None:
     request = replace(asked(), tools=(LOOK_UP,), tool_choice="none")
     assert "toolConfig" not in body(request)
-    assert not may_call_tools(request)
+    assert not offered_tools(request)
     with_history = replace(request, messages=(USER, CALLS, *RESULTS))
     assert "toolConfig" in body(with_history)
-    assert not may_call_tools(with_history)
+    assert not offered_tools(with_history)
 
 
 def test_history_with_tool_use_gets_a_tool_config() -> None:
@@ -136,7 +136,7 @@ def test_history_with_tool_use_gets_a_tool_config() -> None:
             {"toolSpec": {"name": "g", "inputSchema": schema}},
         ]
     }
-    assert not may_call_tools(request)
+    assert not offered_tools(request)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,11 @@ def answer(
     }
 
 
-def parse(value: JSONValue, *, may_call: bool = True) -> ChatAnswer:
-    return parse_converse_answer(json.dumps(value).encode(), may_call=may_call)
+OFFERED = frozenset({"f", "g"})
+
+
+def parse(value: JSONValue, *, offered: frozenset[str] = OFFERED) -> ChatAnswer:
+    return parse_converse_answer(json.dumps(value).encode(), offered=offered)
 
 
 USE: JSONObject = {"toolUse": {"toolUseId": "t1", "name": "f", "input": {"a": [1]}}}
@@ -256,14 +259,21 @@ def test_answer_refused(value: JSONValue) -> None:
 )
 def test_answer_bytes_refused(data: bytes) -> None:
     with pytest.raises(UpstreamError):
-        parse_converse_answer(data, may_call=True)
+        parse_converse_answer(data, offered=OFFERED)
 
 
 def test_a_call_that_nobody_offered_is_refused() -> None:
     with pytest.raises(UpstreamError, match="offer"):
-        parse(answer(USE), may_call=False)
+        parse(answer(USE), offered=frozenset())
     with pytest.raises(UpstreamError, match="offer"):
-        stream(START, tool_start(0), may_call=False)
+        stream(START, tool_start(0), offered=frozenset())
+
+
+def test_a_call_of_another_tool_than_those_offered_is_refused() -> None:
+    with pytest.raises(UpstreamError, match="offer"):
+        parse(answer(USE), offered=frozenset({"g"}))
+    with pytest.raises(UpstreamError, match="offer"):
+        stream(START, tool_start(0), offered=frozenset({"g"}))
 
 
 def event(name: str, **payload: JSONValue) -> EventMessage:
@@ -299,8 +309,8 @@ STOP = event("messageStop", stopReason="end_turn")
 USAGE = event("metadata", usage={"inputTokens": 1, "outputTokens": 2, "totalTokens": 3})
 
 
-def stream(*messages: EventMessage, may_call: bool = True) -> list[ChatDelta]:
-    translator = ConverseStream(may_call=may_call)
+def stream(*messages: EventMessage, offered: frozenset[str] = OFFERED) -> list[ChatDelta]:
+    translator = ConverseStream(offered=offered)
     deltas = [delta for message in messages for delta in translator.receive(message)]
     translator.close()
     return deltas

@@ -6,6 +6,7 @@ import hashlib
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -181,3 +182,16 @@ def test_it_is_a_command(
         runpy.run_module("latensgate_enclave", run_name="__main__")
     assert caught.value.code == 0
     assert "--nsm" in capfd.readouterr().out
+
+
+def test_pythons_own_handlers_print_no_text(capfd: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "import sys; from latensgate_enclave.__main__ import main; "
+        "main(['--nsm', '/', '--egress', 'x', '--listen', 'x', '--config', '/']); "
+        "raise ValueError('secret')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    said = capfd.readouterr().err
+    assert done.returncode == 1
+    assert "event=INTERNAL" in said
+    assert "secret" not in said

@@ -23,6 +23,7 @@ from enclave_doubles import (
     Recording,
     bench,
     in_loop,
+    nothing,
 )
 from latensgate.verify import verify_receipt_chain
 from latensgate_enclave import pipeline as pipeline_module
@@ -231,6 +232,18 @@ async def test_a_long_text_is_scanned_all_the_same() -> None:
         assert told.values.pii_detected
 
 
+@in_loop
+async def test_a_denial_stops_what_was_opened_before_it() -> None:
+    def denied() -> None:
+        raise LatensgateError("the KMS gate is not open", code=ErrorCode.ERR_KMS_DENIED)
+
+    async with bench() as made:
+        await made.open()
+        told = await tell(made, ask(made), pipeline=Pipeline(made.parts, denied))
+        assert told.code is ErrorCode.ERR_KMS_DENIED
+        assert made.world.home.bedrock.seen == []
+
+
 class BrokenEngine:
     def scan(self, *_: object, **__: object) -> None:
         raise PIIEngineError("a pattern timed out")
@@ -243,7 +256,7 @@ def test_a_scan_that_fails_forwards_nothing(text: str) -> None:
         async with bench() as made:
             await made.open()
             engine = cast("Tier1Engine", BrokenEngine())
-            pipeline = Pipeline(replace(made.parts, engine=engine))
+            pipeline = Pipeline(replace(made.parts, engine=engine), nothing)
             told = await tell(made, ask(made, chat(text)), pipeline=pipeline)
             assert told.code is ErrorCode.ERR_PII_ENGINE
             assert made.world.home.bedrock.seen == []
@@ -311,7 +324,7 @@ async def test_an_unexpected_exception_is_sealed_without_its_text() -> None:
     async with bench() as made:
         await made.open()
         upstream = cast("BedrockUpstream", BrokenUpstream())
-        pipeline = Pipeline(replace(made.parts, upstream=upstream))
+        pipeline = Pipeline(replace(made.parts, upstream=upstream), nothing)
         told = await tell(made, ask(made), pipeline=pipeline)
         assert (told.code, told.public.outcome) == (ErrorCode.ERR_INTERNAL, "failed")
         assert "secret" not in told.text
@@ -434,6 +447,7 @@ async def test_the_attestation_of_another_key_is_refused() -> None:
         asked = ask(made, publication=first, attestation_hash=other)
         assert await not_opened(made, asked.sealed) is ErrorCode.ERR_OUTER_MISMATCH
         await made.identity.recheck()
+        await made.supervisor.recheck_gate()
         assert (await tell(made, ask(made, publication=first))).code is None
 
 

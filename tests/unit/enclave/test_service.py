@@ -39,7 +39,12 @@ from latensgate_shared.calls import (
 )
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import HeadMap, Request
-from latensgate_shared.limits import IDENTITY_MAX_AGE_S, KEY_ROTATION_S, KMS_GATE_CHECK_S
+from latensgate_shared.limits import (
+    IDENTITY_MAX_AGE_S,
+    KEY_ROTATION_S,
+    KMS_GATE_CHECK_S,
+    NONCE_DOCUMENTS_PER_S,
+)
 from latensgate_shared.receipts import signing_input
 from latensgate_shared.sealed import open_answer
 from latensgate_sim.errors import AWSError
@@ -227,6 +232,18 @@ def inference_of(made: Bench) -> InferenceCall:
     assert made.keys.opening_keys() == {}
     digest = "sha384:" + "00" * 48
     return InferenceCall(digest, "m", TENANT, "chat.completions", stream=False)
+
+
+@in_loop
+async def test_freshness_proofs_are_bounded_by_the_second() -> None:
+    async with enclave() as it:
+        for _ in range(NONCE_DOCUMENTS_PER_S):
+            await it.ask(AttestationCall(nonce=bytes(32)))
+        call = AttestationCall(nonce=bytes(32))
+        assert await it.refusal(call) is ErrorCode.ERR_RATE_LIMITED
+        await it.ask(AttestationCall())  # the published document costs no NSM call
+        it.made.monotonic.advance(1)
+        await it.ask(call)
 
 
 @in_loop

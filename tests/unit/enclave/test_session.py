@@ -32,7 +32,7 @@ from latensgate_shared.frames import (
     Role,
     split_body,
 )
-from latensgate_shared.limits import ENCLAVE_HELD_BODIES_MAX_BYTES
+from latensgate_shared.limits import CONTROL_CALLS_MAX_OPEN, ENCLAVE_HELD_BODIES_MAX_BYTES
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Peer:
 
     def call(self, call_id: int, body: bytes = b"") -> None:
         """Send a whole call in one piece."""
-        self.send(Request(call_id, "op", {}), *split_body(call_id, body), End(call_id))
+        self.send(Request(call_id, "inference", {}), *split_body(call_id, body), End(call_id))
 
     async def next(self) -> Event:
         while not self.waiting:
@@ -126,7 +126,7 @@ async def test_a_call_is_accepted_and_answered() -> None:
         body = bytes(range(256)) * 1000  # more than one frame each way
         peer.call(1, body)
         assert await peer.next() == Accepted(1)
-        assert await peer.next() == Head(1, {"operation": "op"})
+        assert await peer.next() == Head(1, {"operation": "inference"})
         answer = b""
         while isinstance(event := await peer.next(), Chunk):
             answer += event.data
@@ -176,13 +176,13 @@ def test_a_body_above_the_limit_is_refused_and_its_room_given_back(
     @in_loop
     async def scenario() -> None:
         async with connected() as peer:
-            peer.send(Request(1, "op", {}), Chunk(1, b"12345"), Chunk(1, b"123456"))
+            peer.send(Request(1, "inference", {}), Chunk(1, b"12345"), Chunk(1, b"123456"))
             assert await peer.events(2) == [Accepted(1), Error(1, code)]
             peer.send(Chunk(1, b"under way"), End(1))  # read and dropped
             peer.call(2, b"1234567890")
             assert await peer.events(4) == [
                 Accepted(2),
-                Head(2, {"operation": "op"}),
+                Head(2, {"operation": "inference"}),
                 Chunk(2, b"1234567890"),
                 End(2, {"length": 10}),
             ]
@@ -197,7 +197,12 @@ def test_a_body_above_the_limit_is_refused_and_its_room_given_back(
 async def test_a_refused_body_in_the_same_read_is_dropped() -> None:
     async with connected(max_calls=1) as peer:
         peer.send(
-            Request(1, "op", {}), Request(2, "op", {}), Chunk(2, b"x"), End(2), Cancel(2), End(1)
+            Request(1, "inference", {}),
+            Request(2, "inference", {}),
+            Chunk(2, b"x"),
+            End(2),
+            Cancel(2),
+            End(1),
         )
         events = await peer.events(4)
         assert events[:2] == [Accepted(1), Error(2, ErrorCode.ERR_OVERLOADED)]
@@ -210,7 +215,7 @@ def test_a_slow_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     @in_loop
     async def scenario() -> None:
         async with connected() as peer:
-            peer.send(Request(1, "op", {}), Chunk(1, b"slow"))
+            peer.send(Request(1, "inference", {}), Chunk(1, b"slow"))
             assert await peer.events(2) == [Accepted(1), Error(1, ErrorCode.ERR_ENCLAVE_TIMEOUT)]
             assert await peer.free_calls() == 2
 
@@ -237,7 +242,7 @@ def test_the_upload_timer_does_not_count_the_answer(monkeypatch: pytest.MonkeyPa
 @in_loop
 async def test_cancel_while_uploading() -> None:
     async with connected() as peer:
-        peer.send(Request(1, "op", {}), Chunk(1, b"part"))
+        peer.send(Request(1, "inference", {}), Chunk(1, b"part"))
         assert await peer.next() == Accepted(1)
         peer.send(Cancel(1))
         assert await peer.next() == Error(1, ErrorCode.ERR_CANCELLED)
@@ -259,7 +264,7 @@ async def test_cancel_while_running() -> None:
 @in_loop
 async def test_cancel_in_the_same_read_as_the_end_still_ends_the_call_and_frees_its_place() -> None:
     async with connected() as peer:
-        peer.send(Request(1, "op", {}), End(1), Cancel(1))
+        peer.send(Request(1, "inference", {}), End(1), Cancel(1))
         assert await peer.events(2) == [Accepted(1), Error(1, ErrorCode.ERR_CANCELLED)]
         assert await peer.free_calls() == 2
 
@@ -272,7 +277,7 @@ async def test_cancel_after_the_end_changes_nothing() -> None:
         peer.send(Cancel(1), Ping(1))  # sent before the answer was read
         assert await peer.events(4) == [
             Accepted(1),
-            Head(1, {"operation": "op"}),
+            Head(1, {"operation": "inference"}),
             End(1, {"length": 0}),
             Pong(1),
         ]
@@ -300,7 +305,7 @@ def test_a_lost_connection_cancels_what_runs_and_frees_what_was_held(*, reset: b
         stuck = Stuck()
         async with connected(stuck) as peer:
             peer.call(1)
-            peer.send(Request(2, "op", {}), Chunk(2, b"half a body"))
+            peer.send(Request(2, "inference", {}), Chunk(2, b"half a body"))
             await stuck.began.wait()
             if not reset:  # else: unread data at close, so that the other side sees a reset
                 await peer.events(2)
@@ -453,6 +458,26 @@ async def test_room_counts_calls_and_bytes() -> None:
     room.give_back(ENCLAVE_HELD_BODIES_MAX_BYTES)
     await room.wait_empty()
     room.take_bytes(1)
+
+
+@in_loop
+async def test_control_calls_get_through_however_many_requests_run() -> None:
+    async with connected(Stuck(), max_calls=1) as peer:
+        peer.call(1)
+        assert await peer.next() == Accepted(1)
+        peer.send(Request(2, "health", {}), End(2))
+        assert await peer.next() == Accepted(2)
+    room = Room(1)
+    for _ in range(CONTROL_CALLS_MAX_OPEN):
+        room.take_call(control=True)
+    assert room_error(lambda: room.take_call(control=True)) is ErrorCode.ERR_OVERLOADED
+    room.take_call()
+    assert room.drain() == CONTROL_CALLS_MAX_OPEN + 1
+    for _ in range(CONTROL_CALLS_MAX_OPEN):
+        room.give_back(0, control=True)
+    assert room.drain() == 1
+    room.give_back(0)
+    await room.wait_empty()
 
 
 @in_loop

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from enclave_client import EMAIL, Told, ask, chat, fields, is_hash_of, open_told, run, tell, tool
-from enclave_doubles import TENANT, Accident, Bench, Recording, bench, in_loop
+from enclave_doubles import TENANT, Accident, Bench, Recording, bench, in_loop, nothing
 from latensgate_enclave.chat_answer import (
     ChatDelta,
     Finished,
@@ -80,12 +80,12 @@ class Scripted:
 
 def flagging(made: Bench) -> Pipeline:
     """A pipeline whose floor changes nothing, so that pieces leave as they come."""
-    return Pipeline(replace(made.parts, floor=parse_policy(FLAGGED)))
+    return Pipeline(replace(made.parts, floor=parse_policy(FLAGGED)), nothing)
 
 
 def scripted(made: Bench, *deltas: Sequence[ChatDelta]) -> Pipeline:
     upstream = cast("BedrockUpstream", Scripted(*deltas))
-    return Pipeline(replace(flagging(made).parts, upstream=upstream))
+    return Pipeline(replace(flagging(made).parts, upstream=upstream), nothing)
 
 
 @in_loop

@@ -191,7 +191,11 @@ async def test_the_wrapped_secret_of_another_enclave_opens_the_gate() -> None:
         await made.supervisor.accept_credentials(credentials(made.world.service))
         key_arn = made.create_key()
         wrapped = await made.supervisor.configure_kms(key_arn, None)
+        keys = made.parts.keys.opening_keys()
         assert await made.supervisor.configure_kms(key_arn, wrapped) == wrapped
+        assert made.parts.keys.opening_keys() == keys  # told the same, it makes no new ones
+        await made.supervisor.configure_kms(made.create_key(), None)
+        assert made.parts.keys.opening_keys() != keys
 
 
 @in_loop

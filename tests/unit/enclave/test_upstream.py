@@ -20,7 +20,7 @@ from latensgate_sim.world import ACCOUNT
 def forwarding(made: Bench, text: str = "Hello") -> Forwarding:
     route = made.parts.configuration.deployment.models[MODEL]
     body = build_converse_body(parse_chat_request(chat(text)), ModelTraits())
-    return Forwarding(route, body, may_call=False)
+    return Forwarding(route, body, offered=frozenset())
 
 
 @in_loop
