@@ -46,6 +46,9 @@ SERVICE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateService"
 ADMIN_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateKeyAdmin"
 MODEL = "claude-3.5-sonnet"
 START_TIMEOUT_S = 30.0
+CALL_TRIES = 40
+RATE_LIMIT_WAIT_S = 0.25
+"""Freshness proofs are few a second, and tests share an enclave."""
 
 DEPLOYMENT = f"""
 account = "{ACCOUNT}"
@@ -169,7 +172,15 @@ class ParentLink:
         return done
 
     def call(self, call: calls.Call, body: bytes = b"") -> Answer:
-        return self.finish(self.start(call, body))
+        """Call and wait; ask again later where the enclave says so."""
+        for _ in range(CALL_TRIES):
+            try:
+                return self.finish(self.start(call, body))
+            except CallFailedError as error:
+                if error.code is not ErrorCode.ERR_RATE_LIMITED:
+                    raise
+                time.sleep(RATE_LIMIT_WAIT_S)
+        raise CallFailedError(ErrorCode.ERR_RATE_LIMITED)
 
 
 @dataclass

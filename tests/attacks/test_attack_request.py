@@ -20,6 +20,7 @@ from e2e_client import (
 from e2e_fixtures import StartStack
 from latensgate_shared.chunks import FINAL_MARK, ChunkReader, encode_varint
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.kms_policy import render_key_policy_text
 from latensgate_shared.limits import CHUNK_MAX_BYTES, REQUEST_WINDOW_S, SEALED_REQUEST_MAX_BYTES
 from latensgate_shared.sealed_plaintext import build_plaintext
 from latensgate_sim.world import World
@@ -84,7 +85,8 @@ def test_attestation_of_another_publication(world: World, start_stack: StartStac
     with stack.link() as link:
         stack.open_gate(link)
         first = Client.attest(stack, link)
-        stack.open_gate(link)  # rotates
+        another = stack.world.create_key(render_key_policy_text(stack.parameters()))
+        stack.configured(link, another)  # rotates
         second = Client.attest(stack, link)
         assert first.attestation.attestation_hash != second.attestation.attestation_hash
         body = chat("mine")

@@ -47,6 +47,7 @@ def quiet(scenes: Callable[..., Scene]) -> Scene:
 
 NOT_OF_A_REQUEST = {
     ErrorCode.ERR_KMS_KEY_UNFIT: "answers configure_kms; tests/attacks/test_attack_kms.py",
+    ErrorCode.ERR_RATE_LIMITED: "answers a freshness proof; tests/unit/enclave/test_service.py",
     ErrorCode.ERR_OVERLOADED: "below: places taken, before anything is sent",
     ErrorCode.ERR_PII_ENGINE: "below: only with a broken engine",
     ErrorCode.ERR_INTERNAL: "below: only with a broken enclave",
