@@ -1,4 +1,4 @@
-"""The table of ``mutants.py`` fits the code; the long run proves more and is started by hand."""
+"""The table of ``mutants.py`` fits the code; the long run, which proves more, starts by hand."""
 
 from __future__ import annotations
 
