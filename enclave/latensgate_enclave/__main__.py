@@ -118,7 +118,8 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
         nsm.close()
 
 
-def _say_nothing(*_what: object) -> None:
+def say_nothing(*_what: object) -> None:
+    """Stand in for Python's own handlers: an event, and no text of the exception."""
     EventLog(sys.stderr).emit(Event.INTERNAL)
 
 
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     forbid_core_dumps()
     # Whatever is left to Python's own handlers would print texts of exceptions.
-    sys.excepthook = sys.unraisablehook = _say_nothing
+    sys.excepthook = sys.unraisablehook = say_nothing
     try:
         egress, listen_at = parse_address(parsed.egress), parse_address(parsed.listen)
         asyncio.run(serve(parsed.nsm, egress, listen_at, parsed.config))

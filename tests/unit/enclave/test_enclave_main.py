@@ -195,3 +195,8 @@ def test_pythons_own_handlers_print_no_text(capfd: pytest.CaptureFixture[str]) -
     assert done.returncode == 1
     assert "event=INTERNAL" in said
     assert "secret" not in said
+
+
+def test_what_python_would_print_becomes_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+    enclave_main.say_nothing(ValueError, ValueError("secret"), None)
+    assert capsys.readouterr().err == "event=INTERNAL\n"

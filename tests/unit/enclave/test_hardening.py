@@ -24,6 +24,27 @@ def test_core_dumps_are_off_in_a_process_that_forbids_them() -> None:
     assert done.stdout.strip() == "(0, 0) 0"
 
 
+def test_a_willing_kernel_is_asked_for_no_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Willing:
+        def prctl(self, *arguments: int) -> int:
+            asked.append(arguments)
+            return 0
+
+    def load(_name: None, *, use_errno: bool) -> Willing:
+        assert use_errno
+        return Willing()
+
+    def limit(resource_number: int, limits: tuple[int, int]) -> None:
+        asked.append((resource_number, *limits))
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    hardening.forbid_core_dumps()
+    assert asked == [(resource.RLIMIT_CORE, 0, 0), (4, 0, 0, 0, 0)]
+
+
 def test_a_refusing_kernel_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing:
         def prctl(self, *_arguments: int) -> int:
