@@ -8,7 +8,7 @@ here what you need of the other two modules.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -31,6 +31,8 @@ from latensgate_shared.hpke_primitives import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from latensgate_shared.hpke_primitives import Pads
 
 __all__ = [
     "AEAD",
@@ -137,6 +139,10 @@ class CounterAEAD(Concealed):
 # --- suites, key schedule and contexts (RFC 9180, section 5) ---
 
 
+Exporter: TypeAlias = "tuple[Pads, bytes]"
+"""Key and message of the HMAC that gives the exporter secret."""
+
+
 class Suite:
     """A KEM and an AEAD with HKDF-SHA256, and what the key schedule needs of them.
 
@@ -165,8 +171,8 @@ class Suite:
     def __repr__(self) -> str:
         return f"<Suite {self.id.hex()}>"
 
-    def key_schedule(self, shared_secret: bytes, info: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return key, base nonce (12 bytes) and exporter secret (32 bytes).
+    def key_schedule(self, shared_secret: bytes, info: bytes) -> tuple[bytes, bytes, Exporter]:
+        """Return key, base nonce (12 bytes) and what the exporter secret is made of when needed.
 
         No output is longer than one HMAC block, so each expansion is one call.
         """
@@ -175,24 +181,29 @@ class Suite:
         secret = hmac_pads(hmac_with(hmac_pads(shared_secret), secret_label))
         key = hmac_with(secret, key_label + context)[: self.aead.key_bytes]
         base_nonce = hmac_with(secret, nonce_label + context)[:NONCE_BYTES]
-        return key, base_nonce, hmac_with(secret, exp_label + context)
+        return key, base_nonce, (secret, exp_label + context)
 
-    def export(self, exporter_secret: bytes, context: bytes, length: int) -> bytes:
-        """``Context.Export`` of RFC 9180, section 5.3, on a bare exporter secret.
+    def export(self, exporter: Exporter, context: bytes, length: int) -> bytes:
+        """``Context.Export`` of RFC 9180, section 5.3.
 
         Raises:
             HPKELimitError: ``length`` is not in 1 to 8,160 bytes.
         """
         check_output_length(length)
         label = length.to_bytes(2, "big") + self._prefix + b"sec"
-        return hkdf_expand(exporter_secret, label + context, length)
+        return hkdf_expand(exporter_secret(exporter), label + context, length)
+
+
+def exporter_secret(exporter: Exporter) -> bytes:
+    """Return the exporter secret (32 bytes): one HMAC, spent only by who exports."""
+    return hmac_with(*exporter)
 
 
 class _Context(Concealed):
-    __slots__ = ("_exporter_secret", "_messages", "suite")
+    __slots__ = ("_exporter", "_messages", "suite")
 
     def __init__(self, suite: Suite, shared_secret: bytes, info: bytes) -> None:
-        key, base_nonce, self._exporter_secret = suite.key_schedule(shared_secret, info)
+        key, base_nonce, self._exporter = suite.key_schedule(shared_secret, info)
         self._messages = CounterAEAD(suite.aead, key, base_nonce)
         self.suite = suite
 
@@ -202,7 +213,7 @@ class _Context(Concealed):
         Raises:
             HPKELimitError: ``length`` is not in 1 to 8,160 bytes.
         """
-        return self.suite.export(self._exporter_secret, context, length)
+        return self.suite.export(self._exporter, context, length)
 
 
 class SenderContext(_Context):
