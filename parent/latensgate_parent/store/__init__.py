@@ -1,0 +1,1 @@
+"""What the parent keeps: tenants, API keys, receipts, documents, idempotency records."""
