@@ -12,6 +12,7 @@ import string
 import threading
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -26,11 +27,13 @@ from latensgate_sim.models import Event, Model, ModelCard, Stop, TextPiece, Tool
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
+    from latensgate_sim.real_bedrock import BedrockForwarder
     from latensgate_sim.sigv4 import SigV4Checker
 
 _TOOL_FRAGMENT_CHARS: Final = 16
 """Tool arguments stream in pieces of this size, cut anywhere, as Bedrock cuts them."""
 _PADDING_MAX_CHARS: Final = 62
+SEEN_MAX_COUNT: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -42,14 +45,16 @@ class BedrockRuntime:
         models: Model ids and what each can do.
         engines: ``scripted``, ``local`` and ``default``.
         faults: Switches for tests.
-        seen: Bodies of all requests that came in, for tests that look for leaks.
+        seen: Bodies of the latest requests, for tests that look for leaks.
+        forward: Sends requests on to the real Bedrock instead of answering them here.
     """
 
     checker: SigV4Checker
     models: Mapping[str, ModelCard]
     engines: Mapping[str, Model]
     faults: FaultSwitch = field(default_factory=FaultSwitch)
-    seen: list[bytes] = field(default_factory=list[bytes])
+    seen: deque[bytes] = field(default_factory=lambda: deque[bytes](maxlen=SEEN_MAX_COUNT))
+    forward: BedrockForwarder | None = None
 
     async def handle(self, request: Request) -> Response:
         """Answer one HTTP request."""
@@ -61,6 +66,8 @@ class BedrockRuntime:
             instead = await strike(fault)
             if instead is not None:
                 return instead
+            if self.forward is not None:
+                return await self.forward.send(self.checker.region, request)
             model = self._model(model_id, request.body, stream=stream)
             if stream:
                 return _stream_response(_stream(model, fault))

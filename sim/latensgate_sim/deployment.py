@@ -60,7 +60,10 @@ ALIASES: Final[Mapping[str, Alias]] = {
 
 
 def deployment_toml(
-    regions: Sequence[str] = ("us-east-1",), *, invocation_logging: str = "refuse"
+    regions: Sequence[str] = ("us-east-1",),
+    *,
+    aliases: Mapping[str, Alias] = ALIASES,
+    invocation_logging: str = "refuse",
 ) -> str:
     """Return a `deployment.toml` of the simulated account."""
     listed = ", ".join(f'"{region}"' for region in regions)
@@ -71,7 +74,7 @@ def deployment_toml(
         f'key_admin_role_arn = "{ADMIN_ROLE_ARN}"',
         f'invocation_logging = "{invocation_logging}"',
     ]
-    for name, alias in ALIASES.items():
+    for name, alias in aliases.items():
         lines += [
             f'[models."{name}"]',
             f'model_id = "{alias.model_id}"',
@@ -109,14 +112,16 @@ def write_config(folder: Path, world: World, deployment: str) -> Path:
 
 
 def launch_enclave(
-    world: World, config: Path, name: str, *, code: Sequence[Path] | None = None
+    world: World, config: Path, name: str, *, egress: Path | None = None
 ) -> EnclaveProcess:
-    """Measure the code and the configuration, then start the enclave from them."""
-    runtime = [*(code or code_folders()), *(config / f for f in ("policy.toml", "trust.toml"))]
+    """Measure code and configuration, then start the enclave; `egress` is a parent's tunnel."""
+    runtime = [*code_folders(), *(config / f for f in ("policy.toml", "trust.toml"))]
     files = EnclaveFiles(
         runtime=[*runtime, config / "ca.pem"], application=[config / "deployment.toml"]
     )
-    return start_process(world, EnclaveLaunch(name, files, ["--config", str(config)]))
+    return start_process(
+        world, EnclaveLaunch(name, files, ["--config", str(config)], egress=egress)
+    )
 
 
 def key_policy_parameters(measured: Measurements, config: Path) -> KeyPolicyParameters:

@@ -42,6 +42,7 @@ class EnclaveLaunch:
         files: What is measured: code, ``policy.toml``, ``trust.toml``, ``deployment.toml``.
         arguments: Command line after the sockets; it must name the measured files only.
         debug: Zero PCRs, as in ``--debug-mode``.
+        egress: UNIX socket of the way out; None is the world's own tunnel.
         program: What Python runs; tests start a stand-in.
     """
 
@@ -49,6 +50,7 @@ class EnclaveLaunch:
     files: EnclaveFiles
     arguments: Sequence[str] = ()
     debug: bool = False
+    egress: Path | None = None
     program: Sequence[str] = ("-m", MODULE)
 
 
@@ -131,7 +133,7 @@ def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
         "--nsm",
         str(device.socket),
         "--egress",
-        f"unix:{world.tunnel.path}",
+        f"unix:{launch.egress or world.tunnel.path}",
         "--listen",
         f"unix:{listen}",
         *launch.arguments,

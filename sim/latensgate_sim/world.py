@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from latensgate_sim.measure import Measurements
+    from latensgate_sim.real_bedrock import BedrockForwarder
 
 ACCOUNT: Final = "111122223333"
 TENANT_ACCOUNT: Final = "444455556666"
@@ -54,6 +55,7 @@ class WorldConfig:
         default_engine: What answers for model ids without an engine of their own.
         local: A loaded local model, or None.
         models: Model ids.
+        forward: The way to the real Bedrock, in place of ``default_engine``.
         nitro_root_path: Where the attestation root is kept over restarts; None makes a new one.
     """
 
@@ -62,6 +64,7 @@ class WorldConfig:
     local: Model | None = None
     models: Mapping[str, ModelCard] = field(default_factory=lambda: dict(CATALOGUE))
     nitro_root_path: Path | None = None
+    forward: BedrockForwarder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,12 @@ class World:
         root_sha256 = hashlib.sha256(self.nitro_root.der).hexdigest()
         return Region(
             kms=KMS(KeyRing(name), checker("kms", 400), self.clock, root_sha256),
-            bedrock=BedrockRuntime(checker("bedrock", 403), self.config.models, self._engines()),
+            bedrock=BedrockRuntime(
+                checker("bedrock", 403),
+                self.config.models,
+                self._engines(),
+                forward=self.config.forward,
+            ),
             control=BedrockControl(checker("bedrock", 403)),
             sts=STS(checker("sts", 403)),
         )

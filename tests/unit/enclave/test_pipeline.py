@@ -130,7 +130,7 @@ def test_a_request_that_cannot_be_honoured_is_refused_inside_the_seal(name: str)
             assert told.private["forwarded"] is None
             assert told.private["returned"] is None
             assert told.values.usage is None
-            assert made.world.home.bedrock.seen == []
+            assert not made.world.home.bedrock.seen
             assert made.parts.receipts.totals()[TENANT]["requests"] == 0
 
     scenario()
@@ -158,7 +158,7 @@ def test_what_is_sealed_beside_the_body_can_refuse_too(
                 given["issued_at_ms"] = made.clock.now_ms() + cast("int", given["issued_at_ms"])
             told = await tell(made, ask(made, chat(EMAIL), inside=fields(made, **given)))
             assert (told.code, told.public.outcome) == (code, "refused")
-            assert made.world.home.bedrock.seen == []
+            assert not made.world.home.bedrock.seen
             refused = code is ErrorCode.ERR_PII_HARD_FAIL
             assert told.values.pii_detected == refused
 
@@ -184,7 +184,7 @@ async def test_a_masked_tool_name_fails_hard() -> None:
         pii = told.private["pii"]
         assert isinstance(pii, dict)
         assert pii["counts"] == {"CREDIT_CARD": {"prompt": 1}}
-        assert made.world.home.bedrock.seen == []
+        assert not made.world.home.bedrock.seen
 
 
 @in_loop
@@ -241,7 +241,7 @@ async def test_a_denial_stops_what_was_opened_before_it() -> None:
         await made.open()
         told = await tell(made, ask(made), pipeline=Pipeline(made.parts, denied))
         assert told.code is ErrorCode.ERR_KMS_DENIED
-        assert made.world.home.bedrock.seen == []
+        assert not made.world.home.bedrock.seen
 
 
 class BrokenEngine:
@@ -259,7 +259,7 @@ def test_a_scan_that_fails_forwards_nothing(text: str) -> None:
             pipeline = Pipeline(replace(made.parts, engine=engine), nothing)
             told = await tell(made, ask(made, chat(text)), pipeline=pipeline)
             assert told.code is ErrorCode.ERR_PII_ENGINE
-            assert made.world.home.bedrock.seen == []
+            assert not made.world.home.bedrock.seen
 
     scenario()
 

@@ -224,7 +224,7 @@ async def test_a_refusal_is_the_whole_stream() -> None:
         assert (told.code, told.public.outcome) == (ErrorCode.ERR_UNSUPPORTED, "refused")
         assert len(told.records) == 1
         assert told.private["returned"] is None
-        assert made.world.home.bedrock.seen == []
+        assert not made.world.home.bedrock.seen
 
 
 @in_loop
