@@ -1,0 +1,294 @@
+"""The parent's store in memory: the same behaviour without a disk, for tests of what stands on it.
+
+One suite (``tests/unit/parent/test_store_behaviour.py``) holds it and the real store to the same
+expectations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from latensgate_parent.store.interfaces import (
+    APIKey,
+    ArchivedDocument,
+    IdempotencyRecord,
+    IdempotencyState,
+    ReceiptPage,
+    ReceiptQuery,
+    StartRecord,
+    Store,
+    StoredReceipt,
+    StoredUsage,
+    StoreError,
+    Tenant,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Shelf:
+    """What every part of the store shares: tenants, and whether the store is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tenants: dict[str, Tenant] = {}
+        self._closed = False
+
+    async def _step(self) -> None:
+        """Let others run, as a real store does; refuse once closed."""
+        await asyncio.sleep(0)
+        if self._closed:
+            raise StoreError("the store is closed")
+
+    def _known(self, tenant_id: str) -> None:
+        if tenant_id not in self._tenants:
+            raise StoreError(f"there is no tenant {tenant_id}")
+
+
+class _Tenants(_Shelf):
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: dict[str, APIKey] = {}
+
+    async def insert_tenant(self, tenant: Tenant) -> None:
+        await self._step()
+        if tenant.tenant_id in self._tenants:
+            raise StoreError(f"tenant {tenant.tenant_id} is there already")
+        self._tenants[tenant.tenant_id] = tenant
+
+    async def replace_tenant(self, tenant: Tenant) -> bool:
+        await self._step()
+        found = self._tenants.get(tenant.tenant_id)
+        if found is None:
+            return False
+        self._tenants[tenant.tenant_id] = replace(tenant, created_at_s=found.created_at_s)
+        return True
+
+    async def tenant(self, tenant_id: str) -> Tenant | None:
+        await self._step()
+        return self._tenants.get(tenant_id)
+
+    async def tenants(self) -> Sequence[Tenant]:
+        await self._step()
+        return tuple(sorted(self._tenants.values(), key=lambda each: each.created_at_s))
+
+    async def insert_key(self, key: APIKey) -> None:
+        await self._step()
+        self._insert_key(key)
+
+    def _insert_key(self, key: APIKey) -> None:
+        self._known(key.tenant_id)
+        if any(key.key_id == each.key_id or key.digest == each.digest for each in self._all_keys()):
+            raise StoreError(f"key {key.key_id} or its digest is there already")
+        self._keys[key.key_id] = key
+
+    def _all_keys(self) -> Sequence[APIKey]:
+        return tuple(self._keys.values())
+
+    async def keys(self, tenant_id: str) -> Sequence[APIKey]:
+        await self._step()
+        mine = [each for each in reversed(self._all_keys()) if each.tenant_id == tenant_id]
+        return tuple(sorted(mine, key=lambda each: -each.created_at_s))
+
+    async def key(self, tenant_id: str, key_id: str) -> APIKey | None:
+        await self._step()
+        return self._key(tenant_id, key_id)
+
+    def _key(self, tenant_id: str, key_id: str) -> APIKey | None:
+        found = self._keys.get(key_id)
+        return found if found is not None and found.tenant_id == tenant_id else None
+
+    async def authenticate(self, digest: bytes) -> tuple[APIKey, Tenant] | None:
+        await self._step()
+        for key in self._all_keys():
+            if key.digest == digest:
+                return key, self._tenants[key.tenant_id]
+        return None
+
+    async def revoke_key(self, tenant_id: str, key_id: str, at_s: int) -> APIKey | None:
+        await self._step()
+        found = self._key(tenant_id, key_id)
+        if found is not None and found.revoked_at_s is None:
+            found = self._keys[key_id] = replace(found, revoked_at_s=at_s)
+        return found
+
+    async def rotate_key(self, old: APIKey, new: APIKey) -> bool:
+        await self._step()
+        if old.tenant_id != new.tenant_id:
+            raise StoreError("a key is replaced by one of the same tenant")
+        found = self._key(old.tenant_id, old.key_id)
+        if found is None or found.revoked_at_s is not None:
+            return False
+        self._insert_key(new)
+        self._keys[old.key_id] = replace(
+            found, expires_at_s=old.expires_at_s, revoked_at_s=old.revoked_at_s
+        )
+        return True
+
+
+class _Idempotency(_Shelf):
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: dict[tuple[str, str], IdempotencyRecord] = {}
+
+    async def begin(self, record: IdempotencyRecord, now_s: int) -> IdempotencyRecord | None:
+        await self._step()
+        self._known(record.tenant_id)
+        if record.state is not IdempotencyState.RUNNING or record.answer is not None:
+            raise StoreError("a record begins as running and without an answer")
+        place = (record.tenant_id, record.idempotency_key)
+        found = self._records.get(place)
+        if found is not None and found.expires_at_s > now_s:
+            return found
+        self._records[place] = record
+        return None
+
+    async def settle(self, record: IdempotencyRecord) -> None:
+        await self._step()
+        self._settle(record)
+
+    def _settle(self, record: IdempotencyRecord) -> None:
+        is_answered = record.state is IdempotencyState.ANSWERED
+        if record.state is IdempotencyState.RUNNING or is_answered != (record.answer is not None):
+            raise StoreError("a record is settled as answered with an answer, or as unknown")
+        place = (record.tenant_id, record.idempotency_key)
+        found = self._records.get(place)
+        if (
+            found is not None
+            and found.state is IdempotencyState.RUNNING
+            and found.request_digest == record.request_digest
+        ):
+            self._records[place] = record
+
+    async def forget(self, tenant_id: str, idempotency_key: str) -> None:
+        await self._step()
+        found = self._records.get((tenant_id, idempotency_key))
+        if found is not None and found.state is IdempotencyState.RUNNING:
+            del self._records[tenant_id, idempotency_key]
+
+    async def abandon(self, holder: str) -> int:
+        await self._step()
+        lost = {
+            place: replace(record, state=IdempotencyState.UNKNOWN)
+            for place, record in self._records.items()
+            if record.state is IdempotencyState.RUNNING and record.holder != holder
+        }
+        self._records.update(lost)
+        return len(lost)
+
+    async def expire(self, now_s: int) -> int:
+        await self._step()
+        old = [place for place, each in self._records.items() if each.expires_at_s <= now_s]
+        for place in old:
+            del self._records[place]
+        return len(old)
+
+
+class _Receipts(_Idempotency):
+    def __init__(self) -> None:
+        super().__init__()
+        self._receipts: dict[tuple[str, str], StoredReceipt] = {}
+        self._starts: dict[tuple[str, str], StartRecord] = {}
+
+    async def insert_start(self, start: StartRecord) -> None:
+        await self._step()
+        self._known(start.tenant_id)
+        place = (start.tenant_id, start.receipt_id)
+        if self._starts.setdefault(place, start) != start:
+            raise StoreError(f"another start record stands under {start.receipt_id}")
+
+    async def insert_receipt(
+        self, receipt: StoredReceipt, answered: IdempotencyRecord | None = None
+    ) -> None:
+        await self._step()
+        self._known(receipt.tenant_id)
+        place = (receipt.tenant_id, receipt.receipt_id)
+        found = self._receipts.get(place, receipt)
+        if replace(found, stored_at_ms=receipt.stored_at_ms) != receipt:
+            raise StoreError(f"another receipt stands under {receipt.receipt_id}")
+        if answered is not None:
+            self._settle(answered)
+        self._receipts[place] = found
+        self._starts.pop(place, None)
+
+    async def receipt(self, tenant_id: str, receipt_id: str) -> StoredReceipt | None:
+        await self._step()
+        return self._receipts.get((tenant_id, receipt_id))
+
+    async def receipts(self, tenant_id: str, query: ReceiptQuery) -> ReceiptPage:
+        await self._step()
+        found = [
+            each
+            for each in reversed(self._receipts.values())
+            if each.tenant_id == tenant_id and _matches(each, query)
+        ]
+        first = (query.page - 1) * query.limit
+        return ReceiptPage(tuple(found[first : first + query.limit]), len(found))
+
+    async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
+        await self._step()
+        mine = [
+            each
+            for place, each in self._starts.items()
+            if each.tenant_id == tenant_id and place not in self._receipts
+        ]
+        return tuple(sorted(mine, key=lambda each: each.started_at_ms))
+
+
+def _matches(receipt: StoredReceipt, query: ReceiptQuery) -> bool:
+    return (
+        query.outcome in {None, receipt.outcome}
+        and query.key_id in {None, receipt.key_id}
+        and query.attestation_hash in {None, receipt.attestation_hash}
+        and (query.since_s is None or receipt.issued_at_s >= query.since_s)
+        and (query.until_s is None or receipt.issued_at_s < query.until_s)
+    )
+
+
+class _Documents(_Shelf):
+    def __init__(self) -> None:
+        super().__init__()
+        self._documents: dict[str, ArchivedDocument] = {}
+        self._secrets: dict[tuple[str, str], bytes] = {}
+        self._usages: dict[str, StoredUsage] = {}
+
+    async def archive(self, document: ArchivedDocument) -> None:
+        await self._step()
+        self._documents.setdefault(document.attestation_hash, document)
+
+    async def document(self, attestation_hash: str) -> ArchivedDocument | None:
+        await self._step()
+        return self._documents.get(attestation_hash)
+
+    async def wrapped_secret(self, key_arn: str, deployment_digest: str) -> bytes | None:
+        await self._step()
+        return self._secrets.get((key_arn, deployment_digest))
+
+    async def insert_wrapped_secret(
+        self, key_arn: str, deployment_digest: str, wrapped: bytes
+    ) -> bytes:
+        await self._step()
+        return self._secrets.setdefault((key_arn, deployment_digest), wrapped)
+
+    async def store_usage(self, usage: StoredUsage) -> None:
+        await self._step()
+        found = self._usages.setdefault(usage.receipt_key, usage)
+        if found.issued_at_s < usage.issued_at_s:
+            self._usages[usage.receipt_key] = usage
+
+    async def usages(self) -> Sequence[StoredUsage]:
+        await self._step()
+        return tuple(sorted(self._usages.values(), key=lambda each: each.receipt_key))
+
+
+class MemoryStore(_Tenants, _Receipts, _Documents, Store):
+    """A ``Store`` that forgets everything with the process."""
+
+    async def check(self) -> None:
+        await self._step()
+
+    async def aclose(self) -> None:
+        self._closed = True
