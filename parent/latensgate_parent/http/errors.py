@@ -1,0 +1,128 @@
+"""Errors as callers see them: one envelope, made in one place (docs/spec/http.md section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from latensgate_shared.error_answers import (
+    ErrorAnswer,
+    SealedRefusal,
+    WireError,
+    encode_error_answer,
+)
+from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+CORRELATION_HEADER: Final = b"latensgate-correlation-id"
+OPENAI_REQUEST_ID_HEADER: Final = b"x-request-id"
+"""OpenAI clients read it and show it as ``_request_id``."""
+JSON_TYPE: Final = b"application/json"
+
+RETRY_AFTER_S: Final = 1
+"""Seconds to wait where nothing better is known: the shortest that the header can say."""
+_UNAVAILABLE: Final = 503
+
+
+class GatewayError(LatensgateError):
+    """A refusal by the parent itself.
+
+    Attributes:
+        code: Decides status, type and hint.
+        detail: The message that the caller sees.
+        param: The request field that it is about.
+        retry_after_s: Whole seconds; without it codes that need ``Retry-After`` say the default.
+        headers: Further headers of the answer, such as those of rate limits.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        detail: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        super().__init__(detail, code=code)
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.headers = tuple(headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Response3:
+    """A whole HTTP answer: what ASGI needs to send it."""
+
+    status: int
+    headers: list[Header]
+    body: bytes = field(repr=False)
+
+
+def correlation_headers(correlation_id: str) -> list[Header]:
+    """Return the two headers by which an answer is quoted to the operator."""
+    value = correlation_id.encode("ascii")
+    return [(CORRELATION_HEADER, value), (OPENAI_REQUEST_ID_HEADER, value)]
+
+
+def error_response(
+    error: LatensgateError,
+    correlation_id: str,
+    *,
+    refusal: SealedRefusal | None = None,
+    headers: Sequence[Header] = (),
+) -> Response3:
+    """Return the envelope of an error.
+
+    Args:
+        error: A ``GatewayError`` or ``MalformedError`` shows its detail, which is written for
+            callers; any other speaks to operators, so its caller is told what its code says.
+        correlation_id: 1 to 256 visible ASCII characters.
+        refusal: What the enclave sealed, if the error is one inside the seal.
+        headers: Further headers, such as those of rate limits.
+    """
+    told = WireError(
+        error.code, _message(error), error.param if isinstance(error, GatewayError) else None
+    )
+    body = encode_error_answer(ErrorAnswer(told, correlation_id, refusal))
+    return Response3(
+        error.code.http_status,
+        [
+            (b"content-type", JSON_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *correlation_headers(correlation_id),
+            *_code_headers(error, headers),
+        ],
+        body,
+    )
+
+
+def _message(error: LatensgateError) -> str:
+    shown = isinstance(error, GatewayError | MalformedError) and error.detail
+    return error.detail if shown else error.code.hint
+
+
+def _code_headers(error: LatensgateError, headers: Sequence[Header]) -> list[Header]:
+    """Return the given headers, and those that HTTP and http.md section 5 demand for a code."""
+    own = error.headers if isinstance(error, GatewayError) else ()
+    found = [*own, *headers]
+    seconds = error.retry_after_s if isinstance(error, GatewayError) else None
+    if seconds is None and _says_when(error.code):
+        seconds = RETRY_AFTER_S
+    if seconds is not None and all(name != b"retry-after" for name, _ in found):
+        found.append((b"retry-after", b"%d" % max(seconds, 1)))
+    if error.code is ErrorCode.ERR_UNAUTHENTICATED:
+        found.append((b"www-authenticate", b'Bearer realm="latensgate"'))  # RFC 9110, 11.6.1
+    return found
+
+
+def _says_when(code: ErrorCode) -> bool:
+    return code.http_status == _UNAVAILABLE or code in {
+        ErrorCode.ERR_RATE_LIMITED,
+        ErrorCode.ERR_IDEMPOTENCY_RUNNING,
+    }

@@ -1,0 +1,36 @@
+"""Reading single header fields of a request: each at most once, never guessed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from latensgate_parent.http.errors import GatewayError
+from latensgate_shared.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from latensgate_parent.http.errors import Header
+
+
+def single(headers: Iterable[Header], name: bytes) -> bytes | None:
+    """Return the value of a field, None if it is not there.
+
+    Two readers of one request must never see two values, so a field that stands twice is refused.
+
+    Args:
+        headers: As ASGI gives them: names in lower case.
+        name: In lower case.
+
+    Raises:
+        GatewayError: ``ERR_REQUEST_INVALID``: it stands there more than once.
+    """
+    found = [value for each, value in headers if each == name]
+    if len(found) > 1:
+        title = name.decode("ascii").title()
+        raise GatewayError(
+            ErrorCode.ERR_REQUEST_INVALID,
+            f"Header {title}: expected once, found {len(found)} times.",
+            param=title,
+        )
+    return found[0] if found else None
