@@ -1,34 +1,31 @@
-"""``python -m latensgate_sim``: everything but the parent, on this machine, until Ctrl-C."""
+"""``python -m latensgate_sim``: the whole product on this machine, until Ctrl-C.
+
+`make run` and `latensgate dev` are this. With ``--no-parent`` everything but the parent runs, for
+people who work on the parent.
+"""
 
 from __future__ import annotations
 
-import json
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from latensgate_sim import local_model
-from latensgate_sim.deployment import (
-    ALIASES,
-    create_release_key,
-    deployment_toml,
-    launch_enclave,
-    write_config,
-)
-from latensgate_sim.launcher import LISTEN_TIMEOUT_S, EnclaveNotStartedError
-from latensgate_sim.world import World, WorldConfig
+from latensgate_sim.dev_stack import DevStack, StackNotStartedError, StackOptions
+from latensgate_sim.named_faults import NAMED_FAULTS
+from latensgate_sim.show import show_next, show_stack
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from latensgate_sim.launcher import EnclaveProcess
-    from latensgate_sim.models import Model
+QUESTION: Final = "In one sentence: why is the sky blue?"
 
 
 @click.command()
@@ -39,6 +36,16 @@ if TYPE_CHECKING:
     help="What answers; auto is local where it is installed.",
 )
 @click.option(
+    "--bedrock", is_flag=True, help="Ask the real Bedrock, with your own AWS credentials."
+)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME=MODEL_ID",
+    help="A model name of applications and the Bedrock model id it leads to.",
+)
+@click.option(
     "--enclaves",
     "count",
     type=click.IntRange(1, 8),
@@ -47,50 +54,87 @@ if TYPE_CHECKING:
     help="Enclave processes.",
 )
 @click.option("--region", "regions", multiple=True, default=("us-east-1",), show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.  [default: 8700]")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(sorted(NAMED_FAULTS)),
+    help="Switched on after the first chat.",
+)
+@click.option("--question", default=QUESTION, show_default=True, help="What the first chat asks.")
+@click.option("--no-chat", is_flag=True, help="Skip the first chat.")
+@click.option("--no-parent", is_flag=True, help="Start everything but the parent.")
 @click.option(
     "--nitro-root",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that keeps the attestation root over restarts.",
 )
-def main(model: str, count: int, regions: tuple[str, ...], nitro_root: Path | None) -> None:
-    """Start NSM, KMS, STS, Bedrock and enclaves on this machine until Ctrl-C."""
+@click.option("--verbose", is_flag=True, help="Show the lines that parent and enclaves log.")
+def main(  # noqa: PLR0913 -- a command's options
+    *,
+    model: str,
+    bedrock: bool,
+    aliases: tuple[str, ...],
+    count: int,
+    regions: tuple[str, ...],
+    port: int | None,
+    faults: tuple[str, ...],
+    question: str,
+    no_chat: bool,
+    no_parent: bool,
+    nitro_root: Path | None,
+    verbose: bool,
+) -> None:
+    """Start gateway, enclaves and a simulated AWS on this machine until Ctrl-C."""
     console = Console()
     stop = _stop_on_signals()
-    engine = load_model(model, console)
-    config = WorldConfig(
+    options = StackOptions(
+        model=model,
+        bedrock=bedrock,
+        aliases=_parse_aliases(aliases),
+        enclaves=count,
         regions=regions,
-        default_engine="scripted" if engine is None else "local",
-        local=engine,
-        nitro_root_path=nitro_root,
+        port=port,
+        parent=not no_parent,
+        nitro_root=nitro_root,
+        verbose=verbose,
     )
-    with World(config) as world, ExitStack() as processes:
-        folder = write_config(world.folder / "measured", world, deployment_toml(regions))
-        enclaves: list[EnclaveProcess] = []
-        with console.status("Starting the enclaves ..."):
-            for number in range(count):
-                enclave = launch_enclave(world, folder, f"enclave-{number}")
-                processes.callback(enclave.stop)
-                enclaves.append(enclave)
-            wait_for(enclaves)
-        key_arn = create_release_key(world, enclaves[0].device.measurements, folder)
-        write_credentials(world)
-        show(world, enclaves, key_arn, console)
-        stop.wait()
-        console.print("Stopping ...")
+    try:
+        with ExitStack() as life:
+            stack = life.enter_context(DevStack(options, console))
+            show_stack(stack, console)
+            if not no_parent and not no_chat:
+                first_chat(stack, question, console)
+            for name in faults:
+                NAMED_FAULTS[name](stack.world)
+                console.print(f"Fault switched on: [bold]{name}[/bold]")
+            show_next(stack, console)
+            stop.wait()
+            console.print("Stopping ...")
+    except (StackNotStartedError, local_model.ModelNotInstalledError) as error:
+        raise click.ClickException(str(error)) from error
     console.print("Stopped; nothing is left running.")
 
 
-def wait_for(enclaves: list[EnclaveProcess]) -> None:
-    """Wait until every enclave listens.
+def first_chat(stack: DevStack, question: str, console: Console) -> None:
+    """Send a sealed chat as a user would, with the installed command; its words are the proof."""
+    console.rule("A confidential chat, by the SDK, in a process of its own")
+    console.file.flush()
+    command = [sys.executable, "-m", "latensgate.cli", "chat", "--simulated", "--explain", question]
+    done = subprocess.run(command, check=False, env=stack.client_environment)  # noqa: S603 -- own interpreter and arguments, no shell
+    if done.returncode:
+        console.print(f"[red]The first chat failed with exit code {done.returncode}.[/red]")
 
-    Raises:
-        ClickException: One did not start; its own line on standard error says why.
-    """
-    for enclave in enclaves:
-        try:
-            enclave.wait_listening(LISTEN_TIMEOUT_S)
-        except EnclaveNotStartedError as error:
-            raise click.ClickException(str(error)) from error
+
+def _parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
+    parsed: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, model_id = pair.partition("=")
+        if not (name and equals and model_id):
+            raise click.BadParameter(f"{pair}: NAME=MODEL_ID expected", param_hint="--alias")
+        parsed[name] = model_id
+    return parsed
 
 
 def _stop_on_signals() -> threading.Event:
@@ -99,58 +143,9 @@ def _stop_on_signals() -> threading.Event:
     def stopped(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stopped)
     return stop
-
-
-def load_model(model: str, console: Console) -> Model | None:
-    """Load the local model if asked for or there, showing that it takes a moment."""
-    if model == "scripted" or (model == "auto" and not local_model.installed()):
-        return None
-    try:
-        with console.status("Loading SmolLM2-135M (about a second) ..."):
-            return local_model.load()
-    except local_model.ModelNotInstalledError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def write_credentials(world: World) -> Path:
-    """Write the service role's simulated credentials for a parent (mode 0600)."""
-    path = world.folder / "service-credentials.json"
-    path.touch(mode=0o600)
-    held = world.service
-    members = {
-        "AccessKeyId": held.access_key_id,
-        "SecretAccessKey": held.secret_access_key,
-        "Token": held.session_token,
-    }
-    path.write_text(json.dumps(members), encoding="ascii")
-    return path
-
-
-def show(world: World, enclaves: list[EnclaveProcess], key_arn: str, console: Console) -> None:
-    """Print what runs and where."""
-    table = Table(title="Simulated AWS (not Amazon's: trust its roots on purpose only)")
-    table.add_column("what")
-    table.add_column("where", overflow="fold")
-    for enclave in enclaves:
-        table.add_row(f"{enclave.name} (process {enclave.process.pid})", str(enclave.listen))
-    for name, value in enclaves[0].device.measurements.hex().items():
-        table.add_row(name, value)
-    for host, port in world.ports.items():
-        table.add_row(host, f"https://127.0.0.1:{port}")
-    table.add_row("egress tunnel", str(world.tunnel.path))
-    table.add_row("KMS key of this release", key_arn)
-    table.add_row("credentials for the parent", str(world.folder / "service-credentials.json"))
-    table.add_row("TLS authority", str(world.ca_path))
-    table.add_row("attestation root", str(world.folder / "nitro-root.pem"))
-    table.add_row("attestation root SHA-256", world.nitro_root_sha256)
-    table.add_row("models", ", ".join(ALIASES))
-    table.add_row("answers", world.config.default_engine)
-    console.print(table)
-    console.print("The enclaves wait for a parent: credentials, the KMS key, then requests.")
-    console.print("Ctrl-C stops it.")
 
 
 if __name__ == "__main__":

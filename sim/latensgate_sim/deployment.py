@@ -112,15 +112,15 @@ def write_config(folder: Path, world: World, deployment: str) -> Path:
 
 
 def launch_enclave(
-    world: World, config: Path, name: str, *, egress: Path | None = None
+    world: World, config: Path, name: str, *, egress: Path | None = None, log: Path | None = None
 ) -> EnclaveProcess:
-    """Measure code and configuration, then start the enclave; `egress` is a parent's tunnel."""
+    """Measure code and configuration, then start the enclave (see ``EnclaveLaunch``)."""
     runtime = [*code_folders(), *(config / f for f in ("policy.toml", "trust.toml"))]
     files = EnclaveFiles(
         runtime=[*runtime, config / "ca.pem"], application=[config / "deployment.toml"]
     )
     return start_process(
-        world, EnclaveLaunch(name, files, ["--config", str(config)], egress=egress)
+        world, EnclaveLaunch(name, files, ["--config", str(config)], egress=egress, log=log)
     )
 
 

@@ -12,14 +12,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from latensgate_sim.world import SimulatedEnclave, World
 
@@ -42,6 +43,7 @@ class EnclaveLaunch:
         files: What is measured: code, ``policy.toml``, ``trust.toml``, ``deployment.toml``.
         arguments: Command line after the sockets; it must name the measured files only.
         debug: Zero PCRs, as in ``--debug-mode``.
+        log: File that gets its event lines; None: the terminal.
         egress: UNIX socket of the way out; None is the world's own tunnel.
         program: What Python runs; tests start a stand-in.
     """
@@ -51,6 +53,7 @@ class EnclaveLaunch:
     arguments: Sequence[str] = ()
     debug: bool = False
     egress: Path | None = None
+    log: Path | None = None
     program: Sequence[str] = ("-m", MODULE)
 
 
@@ -138,7 +141,23 @@ def start_process(world: World, launch: EnclaveLaunch) -> EnclaveProcess:
         f"unix:{listen}",
         *launch.arguments,
     ]
-    process = subprocess.Popen(  # noqa: S603 -- own interpreter and arguments, no shell
-        command, env={}, stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    with opened_log(launch.log) as log:
+        process = subprocess.Popen(  # noqa: S603 -- own interpreter and arguments, no shell
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     return EnclaveProcess(launch.name, device, listen, process)
+
+
+@contextmanager
+def opened_log(path: Path | None) -> Generator[IO[bytes] | None]:
+    """Open a log for a child process, which keeps it; None leaves the child the terminal."""
+    if path is None:
+        yield None
+        return
+    with path.open("ab") as log:
+        yield log

@@ -75,6 +75,10 @@ class BedrockForwarder:
             return Response(answer.status_code, passed, _pieces(answer))
         return Response(answer.status_code, passed, await answer.aread())
 
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
     def _sign(self, region: str, request: Request, url: str) -> dict[str, str]:
         try:
             credentials = self._source.get_credentials()

@@ -273,6 +273,8 @@ class World:
             await nsm_server.close()
         for server in self._servers.values():
             await server.close()
+        if self.config.forward is not None:
+            await self.config.forward.aclose()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
