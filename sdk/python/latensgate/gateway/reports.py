@@ -190,10 +190,11 @@ def _enclave(value: JSONValue) -> EnclaveUsage:
     required = frozenset({"receipt_key", "issued_at", "usage", "totals_hash", "signature"})
     members = formats.members(value, what, required)
     return EnclaveUsage(
+        formats.hex_text(members["receipt_key"], f"{what}.receipt_key", ed25519.PUBLIC_KEY_BYTES),
         read.moment(members["issued_at"], f"{what}.issued_at"),
         _counts(members["usage"], f"{what}.usage"),
         formats.sha384_digest(members["totals_hash"], f"{what}.totals_hash"),
-        formats.hex_text(members["signature"], f"{what}.signature", ED25519_SIGNATURE_BYTES),
+        formats.hex_text(members["signature"], f"{what}.signature", ed25519.SIGNATURE_BYTES),
     )
 
 
