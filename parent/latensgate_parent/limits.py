@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from latensgate_shared.limits import MIB
+from latensgate_shared.limits import ANSWER_MAX_S, KIB, MIB
 
 # --- who calls, and how often ---
 AUTH_CACHE_S: Final = 2.0
@@ -26,3 +26,113 @@ HELD_BODIES_MAX_BYTES: Final = 512 * MIB
 """Bodies of sealed requests held at once: 25 of the largest, or 1,024 of 512 KiB."""
 BODY_READ_TIMEOUT_S: Final = 30.0
 """From a request's head to the end of its body; as long as the enclave waits for it."""
+
+# --- one connection to an enclave ---
+LINK_CONNECT_TIMEOUT_MS: Final = 3_000
+"""The kernel itself gives a vsock connection up after 2,000 ms."""
+LINK_WRITE_BUFFER_BYTES: Final = 256 * KIB
+"""Above it writers wait: the default vsock buffer; more would only lie here instead of there."""
+LINK_WAITING_CALLS_MAX_COUNT: Final = 256
+"""Calls that wait while the enclave does not read; as many as it works on at once."""
+LINK_STREAM_QUEUE_MAX_BYTES: Final = 512 * KIB
+"""Of a streamed answer that its reader does not fetch: some 2,000 tokens, minutes of them."""
+LINK_ANSWERS_MAX_BYTES: Final = 256 * MIB
+"""Unary answers that are coming in on one connection, together: 17 of the largest."""
+LINK_PING_INTERVAL_MS: Final = 2_000
+"""An enclave that hangs is seen after this and the next; one that is killed, at once."""
+LINK_PING_TIMEOUT_MS: Final = 10_000
+"""Without a byte from the enclave for so long after a ping, it is lost. Twice what it has to accept
+a call, so that a call says ERR_ENCLAVE_TIMEOUT before the connection ends for all."""
+LINK_CALL_MAX_MS: Final = 1_000 * (ANSWER_MAX_S + 60)
+"""From dispatch to the end of any answer: what the enclave promises, and a minute. Then the call is
+lost and cancelled; if it does not end within another minute, the enclave is out of order."""
+LINK_RECONNECT_MIN_MS: Final = 100
+"""First pause before a new attempt to connect; doubled each time, half of it random."""
+LINK_RECONNECT_MAX_MS: Final = 5_000
+"""Longest pause: an enclave boots in some seconds."""
+
+# --- looking after an enclave ---
+HEALTH_POLL_MS: Final = 2_000
+"""Between questions for health: what a load balancer asks, and cheap."""
+HEALTH_TIMEOUT_MS: Final = 5_000
+"""As long as an enclave may take to accept a call."""
+HEALTH_STALE_MS: Final = 15_000
+"""An enclave whose last answer is older takes no new requests in turn."""
+ATTESTATION_POLL_MS: Final = 15_000
+"""Between questions for the newest manifest; an enclave does not say by itself when keys rotate."""
+ATTESTATION_TIMEOUT_MS: Final = 15_000
+"""Its NSM serves one call at a time, some 5 a second are freshness proofs."""
+KEY_KEPT_AFTER_S: Final = 300
+"""Key ids are routed so long after their manifest's end: the enclave judges that on its own time."""
+CREDENTIALS_POLL_MS: Final = 30_000
+"""Between looks for newer credentials."""
+CREDENTIALS_ASSUMED_S: Final = 3_600
+"""Life of credentials that do not say when they end: the default of an assumed role."""
+CREDENTIALS_FILE_MAX_BYTES: Final = 64 * KIB
+"""JSON with three texts of at most 8 KiB each."""
+CONTROL_TIMEOUT_MS: Final = 60_000
+"""Credentials and KMS: the enclave asks AWS up to six times, with 10 s for each."""
+CONTROL_RETRY_MIN_MS: Final = 1_000
+"""First pause after refused credentials or a closed KMS gate; doubled each time, half random."""
+CONTROL_RETRY_MAX_MS: Final = 30_000
+"""Longest pause: how long service stays closed at most after KMS has been put right."""
+USAGE_POLL_MS: Final = 3_600_000
+"""Hourly (DESIGN 8): a crash of the enclave forfeits what was not fetched."""
+
+# --- egress ---
+EGRESS_TUNNELS_MAX_OPEN: Final = 1_024
+"""Tunnels at once, two descriptors each: every call an enclave works on (256), for four of them."""
+EGRESS_LINE_MAX_BYTES: Final = 300
+"""CONNECT, a host name of at most 253 characters, and its port."""
+EGRESS_LINE_TIMEOUT_MS: Final = 5_000
+"""From a tunnel's opening to the end of its line."""
+EGRESS_DIAL_TIMEOUT_MS: Final = 8_000
+"""DNS and TCP together; below the 10,000 ms that the enclave waits for tunnel and TLS."""
+EGRESS_IDLE_TIMEOUT_MS: Final = 1_000 * ANSWER_MAX_S
+"""Without a byte either way. A model may think as long as `model_timeout_ms` before it answers."""
+EGRESS_BUFFER_BYTES: Final = 128 * KIB
+"""Held for a slow reader, in each direction, before its writer is held back."""
+EGRESS_ADDRESSES_MAX_COUNT: Final = 4
+"""Addresses of one host that are tried, one after the other."""
+
+# --- routes other than inference (docs/spec/http.md) ---
+SURFACE_BODY_MAX_BYTES: Final = 64 * KIB
+"""HTTP body of a route other than inference (DESIGN 9); the longest real one has 500 bytes."""
+PUBLIC_REQUESTS_PER_MINUTE: Final = 300
+"""Of one address over all public routes: an office behind one address attests and checks health."""
+AUDIT_PAGE_MAX: Final = 1_000_000
+"""Number of a page; with full pages ten times what one table is expected to hold."""
+AUDIT_LIMIT_DEFAULT: Final = 25
+"""Entries of a page; the seed's own figure."""
+AUDIT_LIMIT_MAX: Final = 100
+"""Entries of a page; about 150 KiB of JSON."""
+KEY_NAME_MAX_CHARS: Final = 100
+"""Name of an API key or a tenant: for people."""
+KEYS_ACTIVE_MAX_COUNT: Final = 100
+"""Active API keys of a tenant: more are a leak of keys, not a use of them."""
+KEYS_MAX_COUNT: Final = 10_000
+"""API keys of a tenant with the revoked and expired ones, which stay listed: 3 MiB of JSON."""
+KEY_LIFE_MAX_S: Final = 3_650 * 86_400
+"""Longest `expiry`: ten years; who wants none says null."""
+KEY_LIFE_DEFAULT_S: Final = 90 * 86_400
+"""`expiry` that was left out: the seed's own figure."""
+ROTATION_GRACE_MAX_S: Final = 30 * 86_400
+"""Longest life of a key beside the one that replaces it: a deployment a month."""
+ROTATION_GRACE_DEFAULT_S: Final = 86_400
+"""`grace` that was left out: a day to roll the new key out."""
+HEALTH_STALE_S: Final = 30
+"""An enclave's answer older than this says nothing; it is asked every few seconds."""
+ATTESTATION_CACHE_S: Final = 5.0
+"""An attestation without nonce is answered from memory so long: it is public and changes hourly."""
+ATTESTATION_PUBLIC_CACHE_S: Final = 60
+"""How long others may cache it (http.md section 1)."""
+VERDICT_CACHE_MAX_COUNT: Final = 256
+"""Judged documents remembered, about 20 KiB each; a judgement costs some milliseconds."""
+USAGE_CACHE_S: Final = 30.0
+"""Stored usage totals are read again after this; enclaves are asked hourly."""
+
+# --- the process ---
+DRAIN_MAX_S: Final = 130
+"""Open requests may finish for so long after SIGTERM: the longest model call, and its sealing."""
+MAX_CONNECTIONS: Final = 4_096
+"""Connections of clients at once; more get 503 at once."""
