@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from latensgate.gateway import read
-from latensgate_shared import formats
+from latensgate_shared import ed25519, formats
 from latensgate_shared.calls import BedrockState, EnclaveState, KMSState
 from latensgate_shared.error_answers import parse_error_answer
 from latensgate_shared.errors import ErrorCode
