@@ -136,3 +136,15 @@ DRAIN_MAX_S: Final = 130
 """Open requests may finish for so long after SIGTERM: the longest model call, and its sealing."""
 MAX_CONNECTIONS: Final = 4_096
 """Connections of clients at once; more get 503 at once."""
+
+# --- the store ---
+STORE_WRITES_QUEUED_MAX_COUNT: Final = 8_192
+"""Writes that wait for the disk: two for each of INFERENCE_MAX_OPEN and much to spare."""
+STORE_WRITES_PER_TRANSACTION_MAX_COUNT: Final = 512
+"""Writes of one transaction: about 15 ms of work, which the first one waits for too."""
+STORE_BUSY_TIMEOUT_MS: Final = 2_000
+"""How long SQLite waits for a lock: another process, for example the operator's command, writes."""
+STORE_READERS_MAX_COUNT: Final = 4
+"""Threads and connections that read; reads are pages of receipts and keys not in the cache."""
+STORE_EXPIRED_PER_WRITE_MAX_COUNT: Final = 256
+"""Expired records removed by one write, so that receipts never wait long behind the cleaning."""
