@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from latensgate_shared import formats
@@ -30,10 +31,11 @@ class Message:
 
     def to_head(self) -> dict[str, CBORValue]:
         """Return the fields for a frame; those that are None are left out."""
+        names, _ = _names(type(self))
         return {
-            item.name: _wire(value)
-            for item in fields(self)
-            if (value := getattr(self, item.name)) is not None
+            name: value.value if isinstance(value, StrEnum) else value
+            for name in names
+            if (value := getattr(self, name)) is not None
         }
 
     @classmethod
@@ -54,15 +56,18 @@ def construct(make: Callable[..., _MessageT], values: Mapping[str, object]) -> _
 
 def check_names(what: str, head: HeadMap, message: type[Message]) -> None:
     """Refuse a missing, an unknown and a null field."""
-    required = frozenset(i.name for i in fields(message) if i.default is MISSING)
-    every = frozenset(item.name for item in fields(message))
-    formats.check_names(head.keys(), what, required, every - required)
-    if any(value is None for value in head.values()):
+    names, required = _names(message)
+    formats.check_names(head.keys(), what, required, frozenset(names))
+    if None in head.values():
         raise CallError(f"{what}: a field is null; optional ones are left out")
 
 
-def _wire(value: CBORValue) -> CBORValue:
-    return value.value if isinstance(value, StrEnum) else value
+@cache  # one entry for each class of ``calls``
+def _names(message: type[Message]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names of all fields that travel, and of those that must be there."""
+    travelling = [item for item in fields(message) if item.init]
+    required = frozenset(item.name for item in travelling if item.default is MISSING)
+    return tuple(item.name for item in travelling), required
 
 
 def binary(value: object, what: str, max_bytes: int, absent: object = MISSING) -> None:

@@ -104,20 +104,18 @@ class InferenceCall(Message):
     operation: str
     stream: bool
     tenant_settings: bytes | None = None
+    _outer: Outer = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.outer()
+        outer = Outer(
+            self.attestation_hash, self.model, self.tenant_id, self.operation, self.stream
+        )
+        object.__setattr__(self, "_outer", outer)
         binary(self.tenant_settings, "tenant_settings", limits.TENANT_SETTINGS_MAX_BYTES, None)
 
     def outer(self) -> Outer:
         """Return the visible part, to be bound into the opening of the seal."""
-        return Outer(
-            attestation_hash=self.attestation_hash,
-            model=self.model,
-            tenant_id=self.tenant_id,
-            operation=self.operation,
-            stream=self.stream,
-        )
+        return self._outer
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,15 @@ Lengths are compared with the bytes that are really there before anything is mad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_shared import limits
 from latensgate_shared.errors import MalformedError, TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 CBORValue: TypeAlias = (
     "int | bytes | str | bool | list[CBORValue] | dict[int | str, CBORValue] | None"
@@ -28,7 +32,8 @@ CBORValue: TypeAlias = (
 CBOREncodable: TypeAlias = (
     "int | bytes | str | bool | Sequence[CBOREncodable] | _OneKeyed | _TwoKeyed | None"
 )
-"""What ``encode`` takes: at run time lists, tuples and dicts, the scalars of ``CBORValue``."""
+"""What ``encode`` takes: at run time lists, tuples and dicts, the scalars of ``CBORValue``; exactly
+these types, and enumerations of them."""
 
 _OneKeyed: TypeAlias = "Mapping[int, CBOREncodable] | Mapping[str, CBOREncodable]"
 _TwoKeyed: TypeAlias = "Mapping[int | str, CBOREncodable]"
@@ -38,6 +43,7 @@ _SIMPLE_VALUES: Final = {0xF4: False, 0xF5: True, 0xF6: None}
 _LONG: Final = 24
 """RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
 _HEAD_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
+_LONG_HEAD_SIZES: Final = ((25, 2), (26, 4), (27, 8))
 _HEAD_MINIMUM: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
 
 
@@ -80,9 +86,7 @@ def encode(value: CBOREncodable) -> bytes:
         CBORError: A type without CBOR form here, an integer beyond 64 bits, text that is not
             Unicode (lone surrogates), or nesting deeper than ``limits.CBOR_MAX_DEPTH``.
     """
-    out = bytearray()
-    _write(out, value, limits.CBOR_MAX_DEPTH)
-    return bytes(out)
+    return _write(value, limits.CBOR_MAX_DEPTH)
 
 
 def _item(data: bytes, at: int, levels: int) -> tuple[CBORValue, int]:
@@ -105,7 +109,12 @@ def _item(data: bytes, at: int, levels: int) -> tuple[CBORValue, int]:
     if end > len(data):
         raise _truncated(data, at)
     chunk = data[after:end]
-    return (chunk if major == _BYTES else _text(chunk, at)), end
+    if major == _BYTES:
+        return chunk, end
+    try:
+        return chunk.decode(), end
+    except UnicodeDecodeError:
+        raise CBORError(f"CBOR: text at byte {at} is not UTF-8") from None
 
 
 def _simple(initial: int, at: int) -> bool | None:
@@ -127,13 +136,6 @@ def _long_argument(data: bytes, at: int) -> tuple[int, int]:
     if argument < _HEAD_MINIMUM[info]:
         raise CBORError(f"CBOR: head at byte {at} is not in its shortest form")
     return argument, after
-
-
-def _text(chunk: bytes, at: int) -> str:
-    try:
-        return chunk.decode()
-    except UnicodeDecodeError:
-        raise CBORError(f"CBOR: text at byte {at} is not UTF-8") from None
 
 
 def _container(data: bytes, at: int, start: int, count: int, levels: int) -> tuple[CBORValue, int]:
@@ -181,61 +183,81 @@ def _refused(initial: int, at: int) -> CBORError:
     return CBORError(f"CBOR: byte {at} is 0x{initial:02x}, a kind of value that is not spoken here")
 
 
-def _head(major: int, argument: int) -> bytes:
+def head(major: int, argument: int) -> bytes:
+    """Return the shortest head (RFC 8949, section 3).
+
+    Args:
+        major: Major type, already in the upper three bits.
+        argument: Integer, length or count.
+
+    Raises:
+        CBORError: An argument beyond 64 bits.
+    """
     if argument < _LONG:
-        return bytes((major << 5 | argument,))
-    for info, size in _HEAD_SIZES.items():
+        return bytes((major | argument,))
+    if argument < 1 << 8:
+        return bytes((major | 24, argument))
+    for info, size in _LONG_HEAD_SIZES:
         if not argument >> 8 * size:
-            return bytes((major << 5 | info,)) + argument.to_bytes(size, "big")
+            return bytes((major | info,)) + argument.to_bytes(size, "big")
     raise CBORError("CBOR: integer beyond 64 bits")
 
 
-def _write(out: bytearray, value: CBOREncodable, levels: int) -> None:
-    if value is None or isinstance(value, bool):
-        out.append(0xF6 if value is None else 0xF4 + value)
-    elif isinstance(value, int):
-        out += _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-    elif isinstance(value, bytes):
-        out += _head(_BYTES, len(value))
-        out += value
-    elif isinstance(value, str):
-        encoded = _utf8(value)
-        out += _head(_TEXT, len(encoded))
-        out += encoded
-    elif isinstance(value, (list, tuple, dict)):
-        if levels == 0:
-            raise CBORError(f"CBOR: more than {limits.CBOR_MAX_DEPTH} levels to write")
-        _write_container(out, value, levels - 1)
-    else:
+def _write(value: object, levels: int) -> bytes:
+    scalar = _SCALARS.get(type(value))
+    if scalar is not None:
+        return scalar(value)
+    container = _CONTAINERS.get(type(value))
+    if isinstance(value, Enum):
+        return _write(value.value, levels)
+    if container is None:
         raise CBORError(f"CBOR: no form for a value of type {type(value).__name__}")
+    if levels == 0:
+        raise CBORError(f"CBOR: more than {limits.CBOR_MAX_DEPTH} levels to write")
+    return container(value, levels - 1)
 
 
-def _write_container(
-    out: bytearray,
-    value: Sequence[CBOREncodable] | _OneKeyed | _TwoKeyed,
-    levels: int,
-) -> None:
-    if not isinstance(value, Mapping):
-        out += _head(_ARRAY, len(value))
-        for item in value:
-            _write(out, item, levels)
-        return
-    out += _head(_MAP, len(value))
-    for key, member in sorted((_key(key), member) for key, member in value.items()):
-        out += key
-        _write(out, member, levels)
+def _write_integer(value: int) -> bytes:
+    return head(0x00, value) if value >= 0 else head(0x20, -1 - value)
 
 
-def _key(key: object) -> bytes:
-    if isinstance(key, bool) or not isinstance(key, (int, str)):
-        raise CBORError(f"CBOR: map key of type {type(key).__name__}")
-    out = bytearray()
-    _write(out, key, 0)
-    return bytes(out)
+def _write_bytes(value: bytes) -> bytes:
+    return head(0x40, len(value)) + value
 
 
-def _utf8(text: str) -> bytes:
+def _write_text(value: str) -> bytes:
     try:
-        return text.encode()
+        encoded = value.encode()
     except UnicodeEncodeError:
         raise CBORError("CBOR: text with a lone surrogate") from None
+    return head(0x60, len(encoded)) + encoded
+
+
+def _write_array(value: Sequence[object], levels: int) -> bytes:
+    return head(0x80, len(value)) + b"".join([_write(item, levels) for item in value])
+
+
+def _write_map(value: Mapping[object, object], levels: int) -> bytes:
+    members = sorted([(_key(key), _write(member, levels)) for key, member in value.items()])
+    return head(0xA0, len(value)) + b"".join([part for member in members for part in member])
+
+
+@lru_cache(maxsize=256, typed=True)  # the names of our own heads, over and over
+def _key(key: object) -> bytes:
+    if type(key) is not int and type(key) is not str:  # exactly: a bool is no key
+        raise CBORError(f"CBOR: map key of type {type(key).__name__}")
+    return _write(key, 0)
+
+
+_SCALARS: Final[Mapping[type, Callable[..., bytes]]] = {
+    int: _write_integer,
+    bytes: _write_bytes,
+    str: _write_text,
+    bool: {True: b"\xf5", False: b"\xf4"}.__getitem__,
+    type(None): {None: b"\xf6"}.__getitem__,
+}
+_CONTAINERS: Final[Mapping[type, Callable[..., bytes]]] = {
+    list: _write_array,
+    tuple: _write_array,
+    dict: _write_map,
+}

@@ -100,7 +100,10 @@ def boolean(value: object, what: str) -> bool:
 
 def sha384_digest(value: object, what: str) -> str:
     """``sha384:`` and 96 lower hex digits."""
-    return matching(value, what, _SHA384_DIGEST, "sha384: and 96 lower-case hex digits")
+    # Most of the checks of one request are these: not by way of ``matching``.
+    if type(value) is not str or _SHA384_DIGEST.fullmatch(value) is None:
+        raise JSONError(f"{what}: sha384: and 96 lower-case hex digits expected")
+    return value
 
 
 def tenant_id(value: object, what: str = "tenant_id") -> str:

@@ -14,7 +14,7 @@ wait; this class holds at most one incomplete frame.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from latensgate_shared import cbor, limits
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
@@ -40,7 +40,7 @@ from latensgate_shared.frame_rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "CHUNK_DATA_MAX_BYTES",
@@ -217,10 +217,10 @@ class FrameConnection:
         """Apply the rules; return the state that the call was in (UPLOADING for a new one)."""
         if isinstance(event, Request):
             self._calls.start(sender, event)
-        elif isinstance(event, Ping | Pong):
+        elif isinstance(event, (Ping, Pong)):
             self._apply_ping(sender, event)
         else:
-            if isinstance(event, End) and sender is Role.PARENT and event.head:
+            if sender is Role.PARENT and isinstance(event, End) and event.head:
                 raise IllegalError("an end of a request with fields; it has none")
             return self._calls.move(sender, event.call_id, event.kind)
         return State.UPLOADING
@@ -263,37 +263,23 @@ def _prefixed(body: bytes) -> bytes:
 
 def _encode_chunk(chunk: Chunk) -> bytes:
     data = chunk.data
-    return (
-        _CHUNK_HEAD + _shortest_head(0x00, chunk.call_id) + _shortest_head(0x40, len(data)) + data
-    )
-
-
-def _shortest_head(major: int, value: int) -> bytes:
-    """Write a CBOR head as the general writer would, without its detours."""
-    if value < _LONG:
-        return bytes((major | value,))
-    if value < 1 << 8:
-        return bytes((major | 24, value))
-    if value < 1 << 16:
-        return bytes((major | 25, value >> 8, value & 0xFF))
-    if value < 1 << 32:
-        return bytes((major | 26,)) + value.to_bytes(4, "big")
-    return bytes((major | 27,)) + value.to_bytes(8, "big")
+    return _CHUNK_HEAD + cbor.head(0x00, chunk.call_id) + cbor.head(0x40, len(data)) + data
 
 
 def _array(event: Event) -> list[cbor.CBOREncodable]:
     """Return the frame of an event that is not a chunk."""
+    kind = event.kind
     match event:
         case Request():
-            return [event.kind, event.call_id, event.operation, dict(event.head)]
+            return [kind, event.call_id, event.operation, dict(event.head)]
         case Head() | End():
-            return [event.kind, event.call_id, dict(event.head)]
+            return [kind, event.call_id, dict(event.head)]
         case Error():
-            return [event.kind, event.call_id, event.code.name]
+            return [kind, event.call_id, event.code.name]
         case Ping() | Pong():
-            return [event.kind, event.token]
+            return [kind, event.token]
         case _:
-            return [event.kind, event.call_id]
+            return [kind, event.call_id]
 
 
 def _decode_chunk(frame: bytes) -> Chunk | None:
@@ -327,43 +313,20 @@ def _argument(frame: bytes, at: int, major: int) -> tuple[int, int]:
 
 def _decode(frame: bytes) -> Event:
     array = cbor.decode(frame, max_bytes=limits.FRAME_MAX_BYTES)
-    if not isinstance(array, list) or any(isinstance(item, bool) for item in array):
+    types = tuple(map(type, array)) if type(array) is list else ()
+    if types[:1] != (int,):
         raise IllegalError("a frame that is no array of the kinds that docs/spec/frames.md lists")
-    match array:
-        case [Kind.CHUNK, int(call_id), bytes(data)]:
-            return Chunk(call_id, data)
-        case [Kind.REQUEST, int(call_id), str(operation), dict(head)]:
-            return Request(call_id, operation, _head(head))
-        case [Kind.HEAD, int(call_id), dict(head)]:
-            return Head(call_id, _head(head))
-        case [Kind.END, int(call_id), dict(head)]:
-            return End(call_id, _head(head))
-        case [Kind.ERROR, int(call_id), str(name)]:
-            return Error(call_id, _error_code(name))
-        case _:
-            return _decode_bare(array)
-
-
-def _decode_bare(array: list[cbor.CBORValue]) -> Event:
-    """Read the frames that hold a kind and a number, nothing else."""
-    match array:
-        case [Kind.ACCEPTED, int(call_id)]:
-            return Accepted(call_id)
-        case [Kind.CANCEL, int(call_id)]:
-            return Cancel(call_id)
-        case [Kind.PING, int(token)]:
-            return Ping(token)
-        case [Kind.PONG, int(token)]:
-            return Pong(token)
-        case _:
-            raise IllegalError(f"a frame of {len(array)} elements of no kind that is spoken here")
+    kind, *fields = cast("list[int]", array)
+    form = _FORMS.get(kind)
+    if form is None or types[1:] != form[0]:
+        raise IllegalError(f"a frame of {len(types)} elements of no kind that is spoken here")
+    return form[1](*fields)
 
 
 def _head(members: dict[int | str, cbor.CBORValue]) -> dict[str, cbor.CBORValue]:
-    head = {name: value for name, value in members.items() if isinstance(name, str)}
-    if len(head) != len(members):
+    if not all(type(name) is str for name in members):
         raise IllegalError("a head with a name that is no text")
-    return head
+    return cast("dict[str, cbor.CBORValue]", members)
 
 
 def _error_code(name: str) -> ErrorCode:
@@ -371,3 +334,17 @@ def _error_code(name: str) -> ErrorCode:
     if code is None:
         raise IllegalError("an error code outside the closed enumeration")
     return code
+
+
+_FORMS: Final[Mapping[int, tuple[tuple[type, ...], Callable[..., Event]]]] = {
+    Kind.REQUEST: ((int, str, dict), lambda call, name, head: Request(call, name, _head(head))),
+    Kind.ACCEPTED: ((int,), Accepted),
+    Kind.HEAD: ((int, dict), lambda call, head: Head(call, _head(head))),
+    Kind.CHUNK: ((int, bytes), Chunk),
+    Kind.END: ((int, dict), lambda call, head: End(call, _head(head))),
+    Kind.ERROR: ((int, str), lambda call, name: Error(call, _error_code(name))),
+    Kind.CANCEL: ((int,), Cancel),
+    Kind.PING: ((int,), Ping),
+    Kind.PONG: ((int,), Pong),
+}
+"""Kind → the types of the other elements, exactly (a bool is no number), and what they make."""

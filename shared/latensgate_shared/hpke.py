@@ -58,6 +58,8 @@ __all__ = [
     "Suite",
     "hkdf_expand",
     "hkdf_extract",
+    "hmac_pads",
+    "hmac_with",
     "setup_recipient",
     "setup_sender",
 ]

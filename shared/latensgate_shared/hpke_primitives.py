@@ -12,8 +12,8 @@ Pads = tuple[bytes, bytes]
 HASH_BYTES: Final = 32
 _BLOCK_BYTES: Final = 64
 _OUTPUT_MAX_BYTES: Final = 255 * HASH_BYTES
-_IPAD: Final = int.from_bytes(b"\x36" * _BLOCK_BYTES, "big")
-_OPAD: Final = int.from_bytes(b"\x5c" * _BLOCK_BYTES, "big")
+_IPAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OPAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class HPKEError(LatensgateError):
@@ -58,11 +58,8 @@ def hmac_pads(key: bytes) -> Pads:
     """
     if len(key) > _BLOCK_BYTES:
         key = sha256(key).digest()
-    number = int.from_bytes(key.ljust(_BLOCK_BYTES, b"\x00"), "big")
-    return (
-        (number ^ _IPAD).to_bytes(_BLOCK_BYTES, "big"),
-        (number ^ _OPAD).to_bytes(_BLOCK_BYTES, "big"),
-    )
+    block = key.ljust(_BLOCK_BYTES, b"\x00")
+    return block.translate(_IPAD), block.translate(_OPAD)
 
 
 def hmac_with(pads: Pads, message: bytes) -> bytes:

@@ -37,49 +37,35 @@ def canonicalize(value: JSONValue) -> bytes:
 
 
 def _write(value: object, levels: int) -> str:
-    writer = _WRITERS.get(type(value))
-    if writer is None:
+    scalar = _SCALARS.get(type(value))
+    if scalar is not None:
+        return scalar(value)
+    container = _CONTAINERS.get(type(value))
+    if container is None:
         raise JSONError(f"JCS: a JSON value expected, found {type(value).__name__}")
-    return writer(value, levels)
+    if levels == 0:
+        raise JSONError(f"JCS: nested deeper than {JSON_MAX_DEPTH} levels")
+    return container(value, levels - 1)
 
 
-def _write_text(value: str, _levels: int) -> str:
-    return _quoted(value)
-
-
-def _write_boolean(value: bool, _levels: int) -> str:  # noqa: FBT001 - the value itself
-    return "true" if value else "false"
-
-
-def _write_null(_value: None, _levels: int) -> str:
-    return "null"
-
-
-def _write_integer(value: int, _levels: int) -> str:
+def _write_integer(value: int) -> str:
     if not -JSON_MAX_SAFE_INTEGER <= value <= JSON_MAX_SAFE_INTEGER:
         raise JSONError("JCS: an integer within 2^53 - 1 expected (RFC 8785, 3.2.2.3)")
     return str(value)
 
 
 def _write_array(value: list[object], levels: int) -> str:
-    _check_levels(levels)
-    return "[" + ",".join([_write(item, levels - 1) for item in value]) + "]"
+    return "[" + ",".join([_write(item, levels) for item in value]) + "]"
 
 
 def _write_object(value: dict[str, object], levels: int) -> str:
-    _check_levels(levels)
-    return (
-        "{"
-        + ",".join(
-            [f"{_quoted(name)}:{_write(value[name], levels - 1)}" for name in _sorted(value)]
-        )
-        + "}"
-    )
-
-
-def _check_levels(levels: int) -> None:
-    if levels == 0:
-        raise JSONError(f"JCS: nested deeper than {JSON_MAX_DEPTH} levels")
+    members: list[str] = []
+    for name in _sorted(value):
+        member = value[name]
+        scalar = _SCALARS.get(type(member))  # looked up here: most members are no containers
+        text = scalar(member) if scalar is not None else _write(member, levels)
+        members.append(f"{_quoted(name)}:{text}")
+    return "{" + ",".join(members) + "}"
 
 
 def _sorted(value: dict[str, object]) -> list[str]:
@@ -100,7 +86,7 @@ _PLAIN_MAX_EXPONENT: Final = 21
 _PLAIN_MIN_EXPONENT: Final = -6
 
 
-def _write_float(value: float, _levels: int) -> str:
+def _write_float(value: float) -> str:
     """Write a double as ECMAScript's Number::toString does (ECMA-262, 6.1.6.1.20).
 
     Python's repr gives the same shortest digits; only their layout differs.
@@ -131,12 +117,11 @@ def _decimal(value: float) -> tuple[str, str, int]:
     return "-" if value < 0 else "", digits.rstrip("0"), point
 
 
-_WRITERS: Final[dict[type, Callable[..., str]]] = {
-    str: _write_text,
-    bool: _write_boolean,
-    type(None): _write_null,
+_SCALARS: Final[dict[type, Callable[..., str]]] = {
+    str: _quoted,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
     int: _write_integer,
     float: _write_float,
-    list: _write_array,
-    dict: _write_object,
 }
+_CONTAINERS: Final[dict[type, Callable[..., str]]] = {list: _write_array, dict: _write_object}

@@ -31,6 +31,8 @@ from latensgate_shared.hpke import (
     HPKEError,
     hkdf_expand,
     hkdf_extract,
+    hmac_pads,
+    hmac_with,
 )
 from latensgate_shared.limits import SEALED_ANSWER_CHUNKS_MAX_COUNT
 
@@ -88,9 +90,10 @@ class AnswerSecret(Concealed):
 
 def answer_messages(aead: AEAD, secret: bytes, salt: bytes) -> CounterAEAD:
     """Derive key and base nonce as Oblivious HTTP does (RFC 9458, section 4.4)."""
-    prk = hkdf_extract(salt, secret)
-    key = hkdf_expand(prk, b"key", aead.key_bytes)
-    return CounterAEAD(aead, key, hkdf_expand(prk, b"nonce", NONCE_BYTES))
+    prk = hmac_pads(hkdf_extract(salt, secret))
+    # Neither is longer than one HMAC block, so each expansion is one call.
+    key = hmac_with(prk, b"key\x01")[: aead.key_bytes]
+    return CounterAEAD(aead, key, hmac_with(prk, b"nonce\x01")[:NONCE_BYTES])
 
 
 def digest_text(data: bytes) -> str:

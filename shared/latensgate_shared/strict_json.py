@@ -226,20 +226,33 @@ def _expect(text: str, position: int, mark: str) -> int:
     return position + 1
 
 
+_MEMBER_NAME: Final = re.compile(r'[ \t\n\r]*+("[^"\\\x00-\x1f]*+")[ \t\n\r]*+:[ \t\n\r]*+')
+"""A name without escapes and the colon behind it: what every writer of ours makes."""
+
+
 def _read_members(text: str, position: int, members: dict[str, JSONMember]) -> int:
     """Fill ``members`` from the text after ``{``; return the position of what should be ``}``."""
     while True:
-        start = _after_space(text, position)
-        _expect(text, start, '"')
-        name, end = _value_at(text, start)
-        start = _after_space(text, _expect(text, _after_space(text, end), ":"))
+        plain = _MEMBER_NAME.match(text, position)
+        if plain is None:
+            name, start = _escaped_name(text, position)
+        else:
+            name, start = plain[1][1:-1], plain.end()
         value, end = _value_at(text, start)
         if name in members:
             raise JSONError("JSON: a member name stands twice in one object")
         if len(members) == JSON_TEXT_MEMBERS_MAX_COUNT:
             raise TooLargeError(f"JSON: at most {JSON_TEXT_MEMBERS_MAX_COUNT} members expected")
-        members[cast("str", name)] = JSONMember(value, text[start:end])
+        members[name] = JSONMember(value, text[start:end])
         position = _after_space(text, end)
         if not text.startswith(",", position):
             return position
         position += 1
+
+
+def _escaped_name(text: str, position: int) -> tuple[str, int]:
+    """Read a name in any spelling, or say what is wrong there."""
+    start = _after_space(text, position)
+    _expect(text, start, '"')
+    name, end = _value_at(text, start)
+    return cast("str", name), _after_space(text, _expect(text, _after_space(text, end), ":"))

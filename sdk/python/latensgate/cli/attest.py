@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from latensgate.cli.evidence import STDIN, UnreadableError, read_file, recognise
-from latensgate.cli.exit_codes import ExitCode
+from latensgate.cli.exit_codes import INSPECTION_CODES, ExitCode
 from latensgate.cli.inspection import Question, inspect
 from latensgate.cli.machine import to_json
 from latensgate.cli.render import report
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from latensgate.verify.policy import Release
 
-_EXIT_CODES: Final = "\n".join(f"  {code:>2}  {code.meaning}" for code in ExitCode)
+_EXIT_CODES: Final = "\n".join(f"  {code:>2}  {code.meaning}" for code in INSPECTION_CODES)
 _EPILOG: Final = "\b\nExit codes:\n" + _EXIT_CODES
 
 
