@@ -25,6 +25,7 @@ from latensgate_sim.gateway import (
     Deployed,
     FirstTenant,
     GatewayNotStartedError,
+    GatewayProcess,
     create_tenant,
     plan_gateway,
     start_gateway,
@@ -89,6 +90,7 @@ class DevStack:
         enclaves: Their processes.
         deployed: What the gateway is put in front of.
         plan: Where the gateway is; also without a parent, for one that is started by hand.
+        gateway: The parent's process; None while there is none.
         tenant: The first tenant; None without a parent.
         client_file: The configuration of clients on this machine; None without a parent.
     """
@@ -98,6 +100,7 @@ class DevStack:
         self._console = console
         self._life = ExitStack()
         self.enclaves: list[EnclaveProcess] = []
+        self.gateway: GatewayProcess | None = None
         self.tenant: FirstTenant | None = None
         self.client_file: Path | None = None
 
@@ -127,7 +130,9 @@ class DevStack:
         write_settings(self.plan, self.deployed)
         if self.options.parent:
             with self._console.status("Starting the gateway; the enclaves ask KMS for keys ..."):
-                self._start_parent()
+                self._life.callback(self.stop_parent)
+                self.start_parent()
+                self._admit_client()
 
     def _world_config(self) -> WorldConfig:
         engine = None if self.options.bedrock else load_model(self.options.model, self._console)
@@ -145,19 +150,44 @@ class DevStack:
         return write_config(self.world.folder / "measured", self.world, deployment)
 
     def _start_enclaves(self, config: Path) -> None:
-        egress = self.plan.egress if self.options.parent else None
+        self._life.callback(self._stop_enclaves)
         for name in (f"enclave-{number}" for number in range(self.options.enclaves)):
-            enclave = launch_enclave(self.world, config, name, egress=egress, log=self._log(name))
-            self._life.callback(enclave.stop)
-            self.enclaves.append(enclave)
+            self.enclaves.append(self._launch(name, config))
         for enclave in self.enclaves:
             enclave.wait_listening(LISTEN_TIMEOUT_S)
 
-    def _start_parent(self) -> None:
+    def _launch(self, name: str, config: Path) -> EnclaveProcess:
+        egress = self.plan.egress if self.options.parent else None
+        return launch_enclave(self.world, config, name, egress=egress, log=self._log(name))
+
+    def _stop_enclaves(self) -> None:
+        for enclave in self.enclaves:
+            enclave.stop()
+
+    def restart_enclave(self, number: int) -> None:
+        """Start the same image again after its process has ended, on the same socket."""
+        ended = self.enclaves[number]
+        ended.stop()
+        self.world.remove_enclave(ended.name)
+        self.enclaves[number] = self._launch(ended.name, self.deployed.config)
+
+    def start_parent(self) -> None:
+        """Start the parent, also again after it has ended, and wait until all is healthy.
+
+        Raises:
+            GatewayNotStartedError: It is not.
+        """
+        self.gateway = start_gateway(self.plan, log=self._log("parent"))
+        self.gateway.wait_ready()
+
+    def stop_parent(self) -> None:
+        """Stop the parent as an operator does; safe to call again."""
+        if self.gateway is not None:
+            self.gateway.stop()
+            self.gateway = None
+
+    def _admit_client(self) -> None:
         name = f"developer-{secrets.token_hex(2)}"
-        gateway = start_gateway(self.plan, log=self._log("parent"))
-        self._life.callback(gateway.stop)
-        gateway.wait_ready()
         self.tenant = create_tenant(self.plan, name, requests_per_minute=REQUESTS_PER_MINUTE)
         self.client_file = write_client_configuration(
             client_folder() / CLIENT_FILE, self.plan, self.deployed, self.tenant
