@@ -1,4 +1,4 @@
-"""The whole product for tests: parent, enclaves and simulated AWS as the developer's stack has them.
+"""The whole product for tests: parent, enclaves, simulated AWS, as in the developer's stack.
 
 Clients are the real SDK and the real command line, with a configuration folder of their own.
 """
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from latensgate_sim.dev_stack import DevStack, StackOptions
 from rich.console import Console
+
+from latensgate_sim.dev_stack import DevStack, StackOptions
 
 
 @dataclass
@@ -80,7 +81,7 @@ def gateway_stack(folder: Path, options: StackOptions | None = None) -> Generato
         "XDG_STATE_HOME": str(folder / "state"),
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
-    wanted = options or StackOptions(model="scripted", port=None)
+    wanted = options or StackOptions(model="scripted", port=0)
     quiet = Console(file=io.StringIO())
     with mock.patch.dict(os.environ, own), DevStack(wanted, quiet) as dev:
         yield GatewayStack(dev, folder)

@@ -74,15 +74,16 @@ class GatewayPlan:
 
 
 def plan_gateway(folder: Path, port: int | None = None) -> GatewayPlan:
-    """Choose ports: the wished one or the usual if it is free, otherwise any.
+    """Choose ports: the wished one (0: any), or the usual if it is free, otherwise any.
 
     Raises:
         GatewayNotStartedError: The wished port is in use.
     """
     folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-    if port is not None and not _is_free(port):
+    if port and not _is_free(port):
         raise GatewayNotStartedError(f"port {port} is in use; name another or leave it out")
-    public = port or (PORT if _is_free(PORT) else _any_free())
+    usual = port is None and _is_free(PORT)
+    public = port or (PORT if usual else _any_free())
     operator = public + 1 if _is_free(public + 1) else _any_free()
     return GatewayPlan(folder, public, operator)
 
