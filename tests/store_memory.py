@@ -51,7 +51,7 @@ class _Shelf:
 class _Tenants(_Shelf):
     def __init__(self) -> None:
         super().__init__()
-        self._keys: dict[str, APIKey] = {}
+        self._keys: dict[tuple[str, str], APIKey] = {}
 
     async def insert_tenant(self, tenant: Tenant) -> None:
         await self._step()
@@ -81,9 +81,10 @@ class _Tenants(_Shelf):
 
     def _insert_key(self, key: APIKey) -> None:
         self._known(key.tenant_id)
-        if any(key.key_id == each.key_id or key.digest == each.digest for each in self._all_keys()):
+        place = (key.tenant_id, key.key_id)
+        if place in self._keys or any(key.digest == each.digest for each in self._all_keys()):
             raise StoreError(f"key {key.key_id} or its digest is there already")
-        self._keys[key.key_id] = key
+        self._keys[place] = key
 
     def _all_keys(self) -> Sequence[APIKey]:
         return tuple(self._keys.values())
@@ -95,11 +96,7 @@ class _Tenants(_Shelf):
 
     async def key(self, tenant_id: str, key_id: str) -> APIKey | None:
         await self._step()
-        return self._key(tenant_id, key_id)
-
-    def _key(self, tenant_id: str, key_id: str) -> APIKey | None:
-        found = self._keys.get(key_id)
-        return found if found is not None and found.tenant_id == tenant_id else None
+        return self._keys.get((tenant_id, key_id))
 
     async def authenticate(self, digest: bytes) -> tuple[APIKey, Tenant] | None:
         await self._step()
@@ -110,20 +107,20 @@ class _Tenants(_Shelf):
 
     async def revoke_key(self, tenant_id: str, key_id: str, at_s: int) -> APIKey | None:
         await self._step()
-        found = self._key(tenant_id, key_id)
+        found = self._keys.get((tenant_id, key_id))
         if found is not None and found.revoked_at_s is None:
-            found = self._keys[key_id] = replace(found, revoked_at_s=at_s)
+            found = self._keys[tenant_id, key_id] = replace(found, revoked_at_s=at_s)
         return found
 
     async def rotate_key(self, old: APIKey, new: APIKey) -> bool:
         await self._step()
         if old.tenant_id != new.tenant_id:
             raise StoreError("a key is replaced by one of the same tenant")
-        found = self._key(old.tenant_id, old.key_id)
+        found = self._keys.get((old.tenant_id, old.key_id))
         if found is None or found.revoked_at_s is not None:
             return False
         self._insert_key(new)
-        self._keys[old.key_id] = replace(
+        self._keys[old.tenant_id, old.key_id] = replace(
             found, expires_at_s=old.expires_at_s, revoked_at_s=old.revoked_at_s
         )
         return True

@@ -1,0 +1,1 @@
+"""How databases of earlier releases come to the tables of this one."""

@@ -1,0 +1,1 @@
+"""One module for each change, in the order that ``down_revision`` says."""

@@ -1,0 +1,72 @@
+"""What is particular to SQLite: its file, its settings, the form of its transactions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import URL, create_engine, event
+
+from latensgate_parent.limits import STORE_BUSY_TIMEOUT_MS, STORE_READERS_MAX_COUNT
+from latensgate_parent.store.interfaces import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
+"""Takes the lock at once: a transaction that begins as a reader may find itself unable to write."""
+
+_SETTINGS: Final = (
+    "journal_mode=WAL",  # readers do not wait for the writer, nor it for them
+    "synchronous=FULL",  # a commit returns when it is on the disk (sqlite.org/pragma.html)
+    "foreign_keys=ON",  # off by default
+    f"busy_timeout={STORE_BUSY_TIMEOUT_MS}",
+)
+
+
+def create_file(path: Path) -> None:
+    """Create folder (0700) and file (0600) where absent; SQLite gives its WAL the file's mode.
+
+    Raises:
+        StoreError: The file system refused.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
+
+
+def writing_engine(path: Path) -> Engine:
+    """Return an engine whose transactions write."""
+    return _engine(path, _SETTINGS, BEGIN_WRITE)
+
+
+def reading_engine(path: Path) -> Engine:
+    """Return an engine whose transactions read one state and cannot write."""
+    return _engine(path, (*_SETTINGS, "query_only=ON"), "BEGIN")
+
+
+def _engine(path: Path, settings: tuple[str, ...], begin: str) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, pool_size=STORE_READERS_MAX_COUNT, max_overflow=0)
+
+    def connected(connection: DBAPIConnection, _record: object) -> None:
+        # The driver must not begin transactions of its own; SQLAlchemy's page on SQLite.
+        if isinstance(connection, sqlite3.Connection):
+            connection.isolation_level = None
+        cursor = connection.cursor()
+        for setting in settings:
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+    return engine
