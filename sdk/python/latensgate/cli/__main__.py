@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
 import click
 
 from latensgate.cli.attest import attest
+from latensgate.cli.audit import audit
+from latensgate.cli.completion import completion
+from latensgate.cli.config_show import config
 from latensgate.cli.conformance import conformance
+from latensgate.cli.dev import dev
 from latensgate.cli.exit_codes import ExitCode
+from latensgate.cli.health import health
+from latensgate.cli.keys import keys
+from latensgate.cli.models import models
+from latensgate.cli.usage import usage
+from latensgate.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,12 +27,25 @@ from latensgate.cli.exit_codes import ExitCode
 def cli() -> None:
     """Latensgate: confidential inference that you can check.
 
-    Shell completion: docs/exit-codes.md says how to switch it on.
+    Where the gateway is, who asks and what is trusted comes from the command line, then
+    LATENSGATE_KEY, LATENSGATE_TENANT and LATENSGATE_BASE_URL, then config.toml: see config show.
     """
 
 
-cli.add_command(attest)
-cli.add_command(conformance)
+for command in (
+    attest,
+    audit,
+    completion,
+    config,
+    conformance,
+    dev,
+    health,
+    keys,
+    models,
+    usage,
+    verify,
+):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -31,10 +54,32 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
     try:
-        cli(prog_name="latensgate")
+        sys.exit(_run())
+    except BrokenPipeError:
+        _close_output()
+        sys.exit(ExitCode.BROKEN_PIPE)
     except Exception as error:  # noqa: BLE001 - the outermost frame: told in a sentence, with its own exit code
         click.echo(f"Error: internal fault ({type(error).__name__}); please report it", err=True)
         sys.exit(ExitCode.INTERNAL)
+
+
+def _run() -> int:
+    try:
+        ended = cli(prog_name="latensgate", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(err=True)  # the line on which ^C stands
+        return ExitCode.INTERRUPTED
+    return ended if isinstance(ended, int) else 0
+
+
+def _close_output() -> None:
+    """Nobody reads any more: the interpreter must not try to write its last bytes either."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.console import Console
 
+from latensgate.cli.attest_live import show_live
 from latensgate.cli.evidence import STDIN, UnreadableError, read_file, recognise
-from latensgate.cli.exit_codes import INSPECTION_CODES, ExitCode
+from latensgate.cli.exit_codes import INSPECTION_CODES, ExitCode, epilog
 from latensgate.cli.inspection import Question, inspect
 from latensgate.cli.machine import to_json
 from latensgate.cli.render import report
+from latensgate.cli.session import gateway_options, run_session
 from latensgate.verify.document import parse_untrusted_document
 from latensgate.verify.errors import ConfigurationError, VerificationError
 from latensgate.verify.policy import AppraisalPolicy, Measurements
@@ -23,15 +25,33 @@ from latensgate_shared import limits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from latensgate.config import Wanted
     from latensgate.verify.policy import Release
 
 _EXIT_CODES: Final = "\n".join(f"  {code:>2}  {code.meaning}" for code in INSPECTION_CODES)
+_LIVE_EPILOG: Final = epilog(
+    *(code for code in INSPECTION_CODES if code is not ExitCode.NOT_COMPARED),
+    ExitCode.CLOCK,
+    ExitCode.UNREACHABLE,
+)
 _EPILOG: Final = "\b\nExit codes:\n" + _EXIT_CODES
 
 
-@click.group()
-def attest() -> None:
-    """Look at attestation documents."""
+@click.group(invoke_without_command=True, epilog=_LIVE_EPILOG)
+@click.option("--key-id", metavar="HEX", help="Ask the enclave that holds this key.")
+@click.option("--save", metavar="FOLDER", help="Write what was served, for other verifiers.")
+@click.pass_context
+@gateway_options
+def attest(
+    wanted: Wanted, context: click.Context, key_id: str | None, save: str | None, *, as_json: bool
+) -> None:
+    """Prove what runs behind the gateway at this moment, step by step.
+
+    Asks for a document over a fresh nonce and judges it under what your configuration accepts.
+    With the word inspect: looks at a document in a file, without a gateway.
+    """
+    if context.invoked_subcommand is None:
+        run_session(wanted, lambda session: show_live(session, key_id, save), as_json=as_json)
 
 
 @attest.command("inspect", epilog=_EPILOG)

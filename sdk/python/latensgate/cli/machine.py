@@ -21,10 +21,11 @@ FORMAT = "latensgate-inspection/1"
 
 def to_json(inspection: Inspection) -> str:
     """Return the JSON text that ``--json`` prints; members are only ever added."""
-    return json.dumps(_inspection(inspection), indent=2, ensure_ascii=True)
+    return json.dumps(inspection_json(inspection), indent=2, ensure_ascii=True)
 
 
-def _inspection(inspection: Inspection) -> JSONObject:
+def inspection_json(inspection: Inspection) -> JSONObject:
+    """Return the same as a value, for commands that tell more."""
     failure = inspection.failure
     return {
         "format": FORMAT,

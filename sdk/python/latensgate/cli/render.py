@@ -20,11 +20,11 @@ from latensgate.cli.words import explanation, headline, pcr_meaning, user_data_m
 from latensgate.verify.anchors import AWS_NITRO_ROOT_G1_SHA256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
-    from latensgate.cli.inspection import Inspection
+    from latensgate.cli.inspection import Inspection, StepResult
     from latensgate.verify.document import UntrustedDocument
 
 _COLOURS: Final = {
@@ -50,7 +50,7 @@ def report(inspection: Inspection) -> RenderableType:
             _registers(inspection.said),
             _fields(inspection, inspection.said),
         ]
-    parts.append(_steps(inspection))
+    parts.append(steps_table(inspection.steps))
     return Group(*parts)
 
 
@@ -173,13 +173,15 @@ def _fields(inspection: Inspection, said: UntrustedDocument) -> Table:
     return table
 
 
-def _steps(inspection: Inspection) -> Table:
+def steps_table(steps: Sequence[StepResult]) -> Table:
+    """Numbered steps, what stopped them, and what was not run after that."""
     table = _table("Verification, step by step")
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("step", overflow="fold", ratio=1)
     table.add_column("result", no_wrap=True)
-    for step in inspection.steps:
-        if inspection.failure is not None and step.number > inspection.failure.step:
+    stopped = min((step.number for step in steps if step.state is State.FAILED), default=None)
+    for step in steps:
+        if stopped is not None and step.number > stopped:
             table.add_row(str(step.number), Text(step.title, "dim"), _MARKS[step.state])
             continue
         title = Text(step.title)

@@ -37,3 +37,12 @@ def relative(moment: datetime, at: datetime) -> str:
     if int(moment.timestamp()) == int(at.timestamp()):
         return "the evaluation time itself"
     return f"{duration(at - moment)} {'before' if moment < at else 'after'} the evaluation time"
+
+
+def coarse(seconds: int) -> str:
+    """A receipt's minute, as in ``2026-11-14 09:23``; what is no date is shown as the number."""
+    try:
+        moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        return f"{seconds:,} s"
+    return moment.strftime("%Y-%m-%d %H:%M")

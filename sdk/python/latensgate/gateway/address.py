@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from latensgate.config import is_loopback
 from latensgate.verify.errors import ConfigurationError
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -64,9 +64,3 @@ def _split(base_url: str) -> tuple[SplitResult, int | None]:
     return parts, port
 
 
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
