@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 """Takes the lock at once: a transaction that begins as a reader may find itself unable to write."""
 
-_SETTINGS: Final = (
+SETTINGS: Final = (
     "journal_mode=WAL",  # readers do not wait for the writer, nor it for them
     "synchronous=FULL",  # a commit returns when it is on the disk (sqlite.org/pragma.html)
     "foreign_keys=ON",  # off by default
@@ -43,12 +43,12 @@ def create_file(path: Path) -> None:
 
 def writing_engine(path: Path) -> Engine:
     """Return an engine whose transactions write."""
-    return _engine(path, _SETTINGS, BEGIN_WRITE)
+    return _engine(path, SETTINGS, BEGIN_WRITE)
 
 
 def reading_engine(path: Path) -> Engine:
     """Return an engine whose transactions read one state and cannot write."""
-    return _engine(path, (*_SETTINGS, "query_only=ON"), "BEGIN")
+    return _engine(path, (*SETTINGS, "query_only=ON"), "BEGIN")
 
 
 def _engine(path: Path, settings: tuple[str, ...], begin: str) -> Engine:

@@ -8,7 +8,7 @@ gathers: with one caller a group has one write, with many it has many, and nothi
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -152,13 +152,14 @@ class Writer:
         """Commit if ``run`` says so; else leave everything as it was."""
         if self._connection is None:
             self._connection = self._engine.raw_connection()
-        transaction = Transaction(self._connection.cursor())
-        transaction.command(self._begin)
-        is_good = run(transaction, batch)
-        if is_good:
-            self._connection.commit()
-        else:
-            self._connection.rollback()
+        with closing(self._connection.cursor()) as cursor:
+            transaction = Transaction(cursor)
+            transaction.command(self._begin)
+            is_good = run(transaction, batch)
+            if is_good:
+                self._connection.commit()
+            else:
+                self._connection.rollback()
         return is_good
 
     def _run_together(self, transaction: Transaction, batch: Sequence[_Pending]) -> bool:
@@ -187,9 +188,15 @@ class Writer:
         return True
 
     def _disconnect(self) -> None:
-        """Forget the connection, and with it a transaction that did not end."""
+        """Give up the connection, after a transaction that did not end.
+
+        It is rolled back by name: SQLite keeps a closed connection, and with it the lock, as long
+        as a statement of it lives.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
+            with suppress(self._engine.dialect.loaded_dbapi.Error):
+                connection.rollback()
             connection.invalidate()
 
 
