@@ -26,6 +26,24 @@ HELD_BODIES_MAX_BYTES: Final = 512 * MIB
 """Bodies of sealed requests held at once: 25 of the largest, or 1,024 of 512 KiB."""
 BODY_READ_TIMEOUT_S: Final = 30.0
 """From a request's head to the end of its body; as long as the enclave waits for it."""
+STREAM_STORED_MAX_BYTES: Final = 4 * MIB
+"""Of one keyed streamed answer, kept to be replayed: some 8,000 tokens, about 500 bytes each."""
+STREAM_PING_S: Final = 15.0
+"""Between comments on a silent stream: proxies cut connections that are silent for 30 to 60 s."""
+STREAM_SEND_TIMEOUT_S: Final = 60.0
+"""A caller that takes nothing of a stream for so long is gone."""
+
+# --- writes that the store did not confirm ---
+BACKLOG_MAX_COUNT: Final = 1_024
+"""While so many wait no new request begins; those under way may add INFERENCE_MAX_OPEN more."""
+BACKLOG_ANSWER_MAX_BYTES: Final = 256 * KIB
+"""Of an answer that waits there, so that all together stay bounded; a longer one becomes unknown."""
+BACKLOG_RETRY_MIN_S: Final = 0.2
+"""First pause before a write is repeated; doubled each time. A full disk does not heal faster."""
+BACKLOG_RETRY_MAX_S: Final = 5.0
+"""Longest pause."""
+IDEMPOTENCY_EXPIRE_S: Final = 600.0
+"""Between removals of expired records; each holds at most one sealed answer."""
 
 # --- one connection to an enclave ---
 LINK_CONNECT_TIMEOUT_MS: Final = 3_000
@@ -114,14 +132,8 @@ KEYS_MAX_COUNT: Final = 10_000
 """API keys of a tenant with the revoked and expired ones, which stay listed: 3 MiB of JSON."""
 KEY_LIFE_MAX_S: Final = 3_650 * 86_400
 """Longest `expiry`: ten years; who wants none says null."""
-KEY_LIFE_DEFAULT_S: Final = 90 * 86_400
-"""`expiry` that was left out: the seed's own figure."""
 ROTATION_GRACE_MAX_S: Final = 30 * 86_400
 """Longest life of a key beside the one that replaces it: a deployment a month."""
-ROTATION_GRACE_DEFAULT_S: Final = 86_400
-"""`grace` that was left out: a day to roll the new key out."""
-HEALTH_STALE_S: Final = 30
-"""An enclave's answer older than this says nothing; it is asked every few seconds."""
 ATTESTATION_CACHE_S: Final = 5.0
 """An attestation without nonce is answered from memory so long: it is public and changes hourly."""
 ATTESTATION_PUBLIC_CACHE_S: Final = 60
