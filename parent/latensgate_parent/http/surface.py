@@ -51,6 +51,20 @@ _SECURITY_HEADERS: Final[list[Header]] = [
     (b"cache-control", b"no-store"),
 ]
 """Where an answer does not say otherwise itself."""
+_ROUTERS: Final = tuple(
+    module.router
+    for module in (
+        attestation,
+        attest,
+        audit,
+        keys,
+        health,
+        models,
+        usage,
+        reference,
+        verify_page,
+    )
+)
 _NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
 
@@ -139,8 +153,8 @@ def build_app(services: Services) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = services
-    for module in (attestation, attest, audit, keys, health, models, usage, reference, verify_page):
-        app.include_router(module.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(LatensgateError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_error)
     app.add_exception_handler(HTTPException, _on_error)
@@ -165,9 +179,14 @@ async def _on_error(request: Request, error: Exception) -> Response:
 def _methods_of(request: Request) -> str:
     """Return all methods of a path: the framework names those of one of its routes only."""
     path = request.scope["path"]
-    routes = [each for each in request.app.routes if isinstance(each, APIRoute)]
-    found = [each.methods for each in routes if each.path_regex.match(path)]
-    return ", ".join(sorted(set().union(*found)))
+    found = {
+        method
+        for router in _ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found))
 
 
 def _told(error: Exception) -> LatensgateError:
