@@ -37,7 +37,7 @@ STREAM_SEND_TIMEOUT_S: Final = 60.0
 BACKLOG_MAX_COUNT: Final = 1_024
 """While so many wait no new request begins; those under way may add INFERENCE_MAX_OPEN more."""
 BACKLOG_ANSWER_MAX_BYTES: Final = 256 * KIB
-"""Of an answer that waits there, so that all together stay bounded; a longer one becomes unknown."""
+"""Of an answer that waits there, so that all stay bounded; a longer one becomes unknown."""
 BACKLOG_RETRY_MIN_S: Final = 0.2
 """First pause before a write is repeated; doubled each time. A full disk does not heal faster."""
 BACKLOG_RETRY_MAX_S: Final = 5.0

@@ -25,7 +25,6 @@ JSON_TYPE: Final = b"application/json"
 
 RETRY_AFTER_S: Final = 1
 """Seconds to wait where nothing better is known: the shortest that the header can say."""
-_UNAVAILABLE: Final = 503
 
 
 class GatewayError(LatensgateError):
@@ -109,20 +108,30 @@ def _message(error: LatensgateError) -> str:
 
 def _code_headers(error: LatensgateError, headers: Sequence[Header]) -> list[Header]:
     """Return the given headers, and those that HTTP and http.md section 5 demand for a code."""
-    own = error.headers if isinstance(error, GatewayError) else ()
-    found = [*own, *headers]
-    seconds = error.retry_after_s if isinstance(error, GatewayError) else None
-    if seconds is None and _says_when(error.code):
-        seconds = RETRY_AFTER_S
-    if seconds is not None and all(name != b"retry-after" for name, _ in found):
-        found.append((b"retry-after", b"%d" % max(seconds, 1)))
+    found = [*headers]
+    seconds: int | None = None
+    if isinstance(error, GatewayError):
+        found += error.headers
+        seconds = error.retry_after_s
+    if seconds is not None:
+        found = [*_without_retry(found), (b"retry-after", b"%d" % max(seconds, 1))]
+    elif len(_without_retry(found)) == len(found):
+        found += retry_headers(error.code.http_status)
+        if error.code is ErrorCode.ERR_IDEMPOTENCY_RUNNING:
+            found.append(_RETRY)
     if error.code is ErrorCode.ERR_UNAUTHENTICATED:
         found.append((b"www-authenticate", b'Bearer realm="latensgate"'))  # RFC 9110, 11.6.1
     return found
 
 
-def _says_when(code: ErrorCode) -> bool:
-    return code.http_status == _UNAVAILABLE or code in {
-        ErrorCode.ERR_RATE_LIMITED,
-        ErrorCode.ERR_IDEMPOTENCY_RUNNING,
-    }
+def _without_retry(headers: Sequence[Header]) -> list[Header]:
+    return [each for each in headers if each[0] != b"retry-after"]
+
+
+def retry_headers(status: int) -> list[Header]:
+    """Return ``Retry-After`` for the statuses that say "later", where nothing better is known."""
+    return [_RETRY] if status in _LATER else []
+
+
+_LATER: Final = frozenset({429, 503})
+_RETRY: Final = (b"retry-after", b"%d" % RETRY_AFTER_S)

@@ -41,7 +41,7 @@ class RateLimiter(Protocol):
         """Count a request if it is permitted; the caller refuses what is not.
 
         Args:
-            bucket: Whose requests are counted together.
+            bucket: Whose requests are counted together: a tenant id, or ``address_bucket``.
             limit_per_minute: Of this bucket; 0 permits nothing.
             now: Seconds from any start, the same for all calls.
         """

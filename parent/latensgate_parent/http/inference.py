@@ -1,0 +1,248 @@
+"""``POST /api/inference``: the sealed route, top to bottom (docs/spec/http.md section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from hashlib import sha384
+from typing import TYPE_CHECKING, Final
+
+from latensgate_parent.http.addresses import client_address
+from latensgate_parent.http.answers import unary_answer
+from latensgate_parent.http.auth import Scope, require
+from latensgate_parent.http.body import ClientGoneError, Room, read_body
+from latensgate_parent.http.errors import GatewayError
+from latensgate_parent.http.rate_limit import address_bucket, rate_headers
+from latensgate_parent.http.receipts import read_receipt
+from latensgate_parent.http.relay import Relay
+from latensgate_parent.http.sealed_call import (
+    check_content_type,
+    idempotency_key,
+    read_sealed_call,
+)
+from latensgate_parent.limits import PUBLIC_REQUESTS_PER_MINUTE, STREAM_PING_S
+from latensgate_parent.store.interfaces import StoredAnswer
+from latensgate_shared.errors import ErrorCode, LatensgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latensgate_parent.clock import Clock
+    from latensgate_parent.http.asgi_types import Receive
+    from latensgate_parent.http.auth import Authenticator, Caller
+    from latensgate_parent.http.backlog import Backlog, Tasks
+    from latensgate_parent.http.body import Place
+    from latensgate_parent.http.exchange import Exchange
+    from latensgate_parent.http.idempotency import Claim, Idempotency
+    from latensgate_parent.http.rate_limit import Allowance, RateLimiter
+    from latensgate_parent.http.receipts import ReceiptWriter
+    from latensgate_parent.http.sealed_call import SealedCall
+    from latensgate_parent.link.interfaces import Fleet
+    from latensgate_parent.settings_forms import Network
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceParts:
+    """What the route stands on.
+
+    Attributes:
+        authenticator: Finds the caller.
+        limiter: Counts requests of tenants.
+        fleet: The enclaves.
+        receipts: Makes receipts durable.
+        idempotency: Keys in use.
+        backlog: What the store did not confirm.
+        tasks: What outlives its request.
+        room: How much is under way.
+        monotonic: For rate limits: the same clock for all routes.
+        trusted_proxies: Peers whose ``X-Forwarded-For`` is believed.
+    """
+
+    authenticator: Authenticator
+    limiter: RateLimiter
+    fleet: Fleet
+    receipts: ReceiptWriter
+    idempotency: Idempotency
+    backlog: Backlog
+    tasks: Tasks
+    room: Room
+    monotonic: Clock = time.monotonic
+    trusted_proxies: Sequence[Network] = ()
+
+
+class Inference:
+    """The route."""
+
+    def __init__(self, parts: InferenceParts) -> None:
+        self._parts = parts
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request.
+
+        Raises:
+            LatensgateError: To be answered with its envelope; nothing was sent yet.
+            ClientGoneError: There is nobody to answer.
+        """
+        if self._parts.backlog.is_full:
+            raise GatewayError(
+                ErrorCode.ERR_STORE_UNAVAILABLE, "Receipts cannot be stored at this moment."
+            )
+        with self._parts.room.place() as place:
+            caller = await self._admit(exchange)
+            check_content_type(exchange.headers)
+            key = idempotency_key(exchange.headers)
+            body = await read_body(exchange.headers, exchange.receive, place)
+            sealed = read_sealed_call(exchange.headers, body)
+            _check_tenant(caller, sealed)
+            await self._answer(exchange, sealed, key, place)
+
+    async def _admit(self, exchange: Exchange) -> Caller:
+        parts = self._parts
+        try:
+            caller = await parts.authenticator.authenticate(
+                exchange.headers, exchange.tenant_in_url
+            )
+        except GatewayError as error:
+            if error.code is ErrorCode.ERR_UNAUTHENTICATED:  # or guesses would cost lookups
+                await self._count_address(exchange)
+            raise
+        tenant = caller.tenant
+        exchange.tenant_id = tenant.tenant_id
+        allowance = await parts.limiter.take(
+            tenant.tenant_id, tenant.requests_per_minute, parts.monotonic()
+        )
+        _apply(exchange, allowance, "tenant")
+        require(caller, Scope.INFERENCE_READ)
+        return caller
+
+    async def _count_address(self, exchange: Exchange) -> None:
+        parts = self._parts
+        address = client_address(exchange.peer, exchange.headers, parts.trusted_proxies)
+        allowance = await parts.limiter.take(
+            address_bucket(address), PUBLIC_REQUESTS_PER_MINUTE, parts.monotonic()
+        )
+        _apply(exchange, allowance, "address")
+
+    async def _answer(
+        self, exchange: Exchange, sealed: SealedCall, key: str | None, place: Place
+    ) -> None:
+        claim: Claim | None = None
+        if key is not None:
+            digest = sha384(sealed.sealed_request).digest()
+            begun = await self._parts.idempotency.begin(sealed.call.tenant_id, key, digest)
+            if isinstance(begun, StoredAnswer):
+                await exchange.answer_stored(begun)
+                return
+            claim = begun
+        if sealed.call.stream:
+            await self._stream(exchange, sealed, claim, place)
+        else:
+            await self._unary(exchange, sealed, claim)
+
+    # --- unary ---
+
+    async def _unary(self, exchange: Exchange, sealed: SealedCall, claim: Claim | None) -> None:
+        work = self._parts.tasks.start(self._infer(sealed, claim, exchange.correlation_id))
+        if claim is None:
+            await _with_caller(exchange.receive, work)
+        answer, exchange.code = await asyncio.shield(work)  # a keyed request runs on
+        await exchange.answer_stored(answer)
+
+    async def _infer(
+        self, sealed: SealedCall, claim: Claim | None, correlation_id: str
+    ) -> tuple[StoredAnswer, ErrorCode | None]:
+        """Run a request; return its answer once its receipt is durable."""
+        parts = self._parts
+        try:
+            enclave = parts.fleet.holder_of(sealed.key_id)
+            reply = await enclave.infer(sealed.call, sealed.sealed_request)
+            receipt = read_receipt(reply.end, reply.receipt_id, parts.receipts.now_ms())
+            answer, code = unary_answer(reply, sealed.call.attestation_hash, correlation_id)
+        except BaseException as error:
+            await parts.idempotency.failed(claim, error)
+            raise
+        await parts.receipts.finish(receipt, claim, answer)
+        return answer, code
+
+    # --- streams ---
+
+    async def _stream(
+        self, exchange: Exchange, sealed: SealedCall, claim: Claim | None, place: Place
+    ) -> None:
+        parts = self._parts
+        relay = Relay(
+            exchange=exchange,
+            sealed=sealed,
+            claim=claim,
+            place=place,
+            receipts=parts.receipts,
+            idempotency=parts.idempotency,
+        )
+        work = parts.tasks.start(relay.run(parts.fleet))
+        try:
+            await _accompany(exchange, relay, work)
+        except LatensgateError as error:
+            if exchange.status is None:
+                raise
+            await relay.cut(error)
+
+
+async def _accompany(exchange: Exchange, relay: Relay, work: asyncio.Task[None]) -> None:
+    """Wait for a relay's end, with or without its caller."""
+    gone = asyncio.get_running_loop().create_task(_wait_gone(exchange.receive))
+    try:
+        while not work.done() and not gone.done():
+            ended, _ = await asyncio.wait({work, gone}, timeout=STREAM_PING_S, return_when=_FIRST)
+            if not ended:
+                await relay.ping()
+    finally:
+        gone.cancel()
+        if not work.done():
+            relay.leave()
+    await asyncio.shield(work)
+
+
+def _apply(exchange: Exchange, allowance: Allowance, whose: str) -> None:
+    exchange.answer_headers += rate_headers(allowance)
+    if allowance.retry_after_s is not None:
+        raise GatewayError(
+            ErrorCode.ERR_RATE_LIMITED,
+            f"Exceeded {allowance.limit} requests/minute for this {whose}.",
+        )
+
+
+_FIRST: Final = asyncio.FIRST_COMPLETED
+
+
+def _check_tenant(caller: Caller, sealed: SealedCall) -> None:
+    if sealed.call.tenant_id != caller.tenant.tenant_id:
+        raise GatewayError(
+            ErrorCode.ERR_FORBIDDEN,
+            "tenant_id is not that of this API key.",
+            param="tenant_id",
+        )
+
+
+async def _with_caller(receive: Receive, work: asyncio.Task[object]) -> None:
+    """Wait for a task while its caller does; cancel it when the caller goes away.
+
+    Raises:
+        ClientGoneError: The caller went away first.
+        LatensgateError: Whatever the task raises.
+    """
+    gone = asyncio.get_running_loop().create_task(_wait_gone(receive))
+    try:
+        await asyncio.wait({work, gone}, return_when=_FIRST)
+    finally:
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+    if not work.done():
+        raise ClientGoneError("the caller went away before the answer")
+    work.result()
+
+
+async def _wait_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
