@@ -1,1 +1,59 @@
-"""Latensgate client: sealed requests to an attested enclave, and the one verifier."""
+"""Latensgate client: sealed requests to an attested enclave, and the one verifier.
+
+The names below are loaded when they are used, so ``import latensgate.verify`` loads no HTTP client
+and no OpenAI client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from latensgate.client import AsyncLatensgate, Latensgate
+    from latensgate.completion import ConfidentialChatCompletion, NoReceiptError, receipt_of
+    from latensgate.data_keys import Boto3DataKeys, DataKey, DataKeyProvider
+    from latensgate.errors import LatensgateClientError
+    from latensgate.receipts import AnswerReceipt
+    from latensgate.verify import ConfigurationError, Measurements
+
+_PLACES: Final = {
+    "AnswerReceipt": "receipts",
+    "AsyncLatensgate": "client",
+    "Boto3DataKeys": "data_keys",
+    "ConfidentialChatCompletion": "completion",
+    "ConfigurationError": "verify",
+    "DataKey": "data_keys",
+    "DataKeyProvider": "data_keys",
+    "Latensgate": "client",
+    "LatensgateClientError": "errors",
+    "Measurements": "verify",
+    "NoReceiptError": "completion",
+    "receipt_of": "completion",
+}
+
+__all__ = [
+    "AnswerReceipt",
+    "AsyncLatensgate",
+    "Boto3DataKeys",
+    "ConfidentialChatCompletion",
+    "ConfigurationError",
+    "DataKey",
+    "DataKeyProvider",
+    "Latensgate",
+    "LatensgateClientError",
+    "Measurements",
+    "NoReceiptError",
+    "receipt_of",
+]
+
+
+def __getattr__(name: str) -> object:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{place}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

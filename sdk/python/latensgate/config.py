@@ -139,15 +139,23 @@ class Found:
     faults: tuple[str, ...]
 
 
-def load_settings(wanted: Wanted, around: Surroundings | None = None) -> Settings:
+def load_settings(
+    wanted: Wanted, around: Surroundings | None = None, *, besides: Sequence[str] = ()
+) -> Settings:
     """Put the settings together.
+
+    Args:
+        wanted: What the caller says itself.
+        around: Environment and folders; None for those of the process.
+        besides: Faults that the caller found already, to be told with the others.
 
     Raises:
         ConfigurationError: Something is missing or of another form; it names every fault.
     """
     found = find_settings(wanted, around)
-    if found.faults or not (found.base_url and found.tenant and found.api_key and found.policy):
-        raise ConfigurationError("; ".join(found.faults))
+    faults = (*found.faults, *besides)
+    if faults or not (found.base_url and found.tenant and found.api_key and found.policy):
+        raise ConfigurationError("; ".join(faults))
     return Settings(
         base_url=found.base_url,
         tenant=found.tenant,
@@ -230,6 +238,18 @@ def _base_url(value: str | None, faults: list[str]) -> str | None:
     if fault is not None:
         faults.append(f"base_url: {fault}")
         return None
+    return _plain(value)
+
+
+def checked_base_url(value: str) -> str:
+    """Return an address of a gateway in the form in which it is used.
+
+    Raises:
+        ConfigurationError: Not http or https, or http to another machine.
+    """
+    fault = _url_fault(value)
+    if fault is not None:
+        raise ConfigurationError(f"base_url: {fault}")
     return _plain(value)
 
 

@@ -1,0 +1,76 @@
+"""The answer of ``chat.completions.create``, and how to get at its receipt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import httpx
+from openai.types.chat import ChatCompletion
+from pydantic import PrivateAttr
+
+from latensgate.errors import LatensgateClientError
+from latensgate.transport_routes import CARRIED, Carried
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from latensgate.receipts import AnswerReceipt
+
+
+class ConfidentialChatCompletion(ChatCompletion):
+    """An OpenAI answer that came out of an attested enclave, its receipt verified.
+
+    Attributes:
+        attestation_hash: ``sha384:…`` of the attestation document; verifiable at ``/verify``.
+        audit_receipt_id: ``aud_`` and 16 hex digits.
+    """
+
+    attestation_hash: str
+    audit_receipt_id: str
+    _receipt: object = PrivateAttr(default=None)  # an AnswerReceipt: pydantic resolves annotations
+
+
+class NoReceiptError(LookupError):
+    """There is no receipt here, or not yet: a stream has one after its end."""
+
+
+def receipt_of(answer: object) -> AnswerReceipt:
+    """Return the verified receipt of an answer.
+
+    Args:
+        answer: What ``chat.completions.create`` returned, plain, raw or as a stream that was read
+            to its end; or an error that the enclave itself sealed.
+
+    Raises:
+        NoReceiptError: Nothing of these, or the stream has not ended.
+    """
+    found = _receipt(answer)
+    if found is None:
+        raise NoReceiptError("receipt_of: an answer of chat.completions, read to its end, expected")
+    return found
+
+
+def _receipt(answer: object) -> AnswerReceipt | None:
+    if isinstance(answer, LatensgateClientError):
+        return answer.receipt
+    if isinstance(answer, ConfidentialChatCompletion):
+        return cast("AnswerReceipt | None", answer._receipt)  # noqa: SLF001 -- of this module's own class
+    response = answer
+    for name in ("http_response", "response"):  # raw responses; streams
+        response = getattr(answer, name, response)
+    return carried(response).verified()
+
+
+def carried(response: object) -> Carried:
+    """Return what travelled beside a response; nothing, if none of ours made it."""
+    if not isinstance(response, httpx.Response):
+        return Carried()
+    extensions = cast("Mapping[str, object]", response.extensions)
+    found = extensions.get(CARRIED)
+    return found if isinstance(found, Carried) else Carried()
+
+
+def with_receipt(completion: object, response: object) -> None:
+    """Attach the receipt to an answer that was just parsed."""
+    if isinstance(completion, ConfidentialChatCompletion):
+        completion._receipt = carried(response).receipt  # noqa: SLF001 -- of this module's own class

@@ -1,0 +1,203 @@
+"""The exchange: attest, seal, send, open, verify. No input or output, no clock of its own.
+
+``Exchange.infer`` and ``Exchange.models`` are generators over ``exchange_steps``: threads and event
+loops drive the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
+
+from latensgate.attested import Attested, AttestedCell, Attester, until
+from latensgate.data_keys import DataKey
+from latensgate.exchange_answer import handed_on, judge_error, judge_unary
+from latensgate.exchange_failure import (
+    ERROR_STATUS,
+    Failure,
+    failure_of,
+    invalid_answer,
+    outside_failure,
+    parse_refusal,
+    strange_answer,
+)
+from latensgate.exchange_seal import ChatRequest, SealedCall, Sealer, parse_chat_request
+from latensgate.exchange_steps import (
+    Answered,
+    NeedAttested,
+    NeedDataKey,
+    Received,
+    Send,
+    Streaming,
+)
+from latensgate.exchange_store import CallStore, OpenCall
+from latensgate.exchange_stream import StreamOpener
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.kms_envelope import encryption_context
+from latensgate_shared.limits import SEALED_BODY_MAX_BYTES
+from latensgate_shared.strict_json import JSONError, parse_json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from latensgate.exchange_steps import Given, Headers, Reply, Step, Talk
+
+_OK: Final = 200
+_EVENT_STREAM: Final = "text/event-stream"
+AUTHORIZATION: Final = "Authorization"
+MODELS_MAX_BYTES: Final = 1 << 20
+"""A list of models: some hundreds of entries of 200 bytes."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Call:
+    """One attempt, as an OpenAI client made it; never printed.
+
+    Attributes:
+        body: The request in plain.
+        key: Idempotency key.
+        headers: To be sent outside the seal: authentication and what the application added.
+        conversation: Makes the conversation secret of a request, or None.
+    """
+
+    body: bytes
+    key: str
+    headers: Headers
+    conversation: Callable[[ChatRequest], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The exchanges of one client and its copies.
+
+    Attributes:
+        attester: How it attests.
+        sealer: How it seals.
+        cell: The attestation that it holds.
+        store: What is sealed and not answered yet.
+    """
+
+    attester: Attester
+    sealer: Sealer
+    cell: AttestedCell = field(default_factory=AttestedCell)
+    store: CallStore = field(
+        default_factory=lambda: CallStore(lambda call: until(call.attested)), repr=False
+    )
+
+    def infer(self, call: Call) -> Talk:
+        """Exchange one chat completion. Faults come back as ``Failure``; nothing typed is raised.
+
+        A key that the gateway no longer knows leads to one new attestation and one new seal. No
+        error leads to anything weaker.
+        """
+        try:
+            chat = parse_chat_request(call.body)
+        except LatensgateError as error:
+            return failure_of(error)
+        held = self.store.begin(call.key, chat.digest, self.attester.now())
+        try:
+            reply = yield from self._send(call, chat, held)
+            if isinstance(reply, Failure) and reply.code is ErrorCode.ERR_KEY_STALE:
+                stale, held.sealed = held.sealed, None
+                reply = yield from self._send(call, chat, held, stale.attested if stale else None)
+        except LatensgateError as error:
+            reply = failure_of(error)
+        self._settle(held, reply)
+        return reply
+
+    def _send(
+        self, call: Call, chat: ChatRequest, held: OpenCall, stale: Attested | None = None
+    ) -> Talk:
+        sealed = held.sealed
+        if sealed is None:
+            sealed = held.sealed = yield from self._seal(call, chat, stale)
+        received = yield Send(
+            "POST",
+            "/api/inference",
+            (*call.headers, *sealed.headers, ("Idempotency-Key", held.wire_key)),
+            sealed.body,
+            stream=chat.stream,
+            max_bytes=SEALED_BODY_MAX_BYTES,
+        )
+        if not isinstance(received, Received):
+            raise TypeError("a Received expected")
+        return self._judge(sealed, received, held)
+
+    def _judge(self, sealed: SealedCall, received: Received, held: OpenCall) -> Reply:
+        if not sealed.sent.outer.stream or received.status >= ERROR_STATUS:
+            unary = judge_error if received.status >= ERROR_STATUS else judge_unary
+            return unary(sealed, received)
+        if not received.streaming:
+            return strange_answer(received)
+        correlation_id = received.headers.get("latensgate-correlation-id")
+        opener = StreamOpener(sealed, correlation_id, lambda: self.store.end(held))
+        return Streaming(opener, handed_on(received.headers))
+
+    def _seal(
+        self, call: Call, chat: ChatRequest, stale: Attested | None
+    ) -> Generator[Step, Given, SealedCall]:
+        public = tuple(header for header in call.headers if header[0] != AUTHORIZATION)
+        attested = yield NeedAttested(stale, public)
+        if not isinstance(attested, Attested):
+            raise TypeError("an Attested expected")
+        data_key = yield from self._data_key()
+        return self.sealer.seal(
+            chat,
+            attested,
+            now_s=self.attester.clock(),
+            conversation=call.conversation(chat),
+            data_key=data_key,
+        )
+
+    def _data_key(self) -> Generator[Step, Given, DataKey | None]:
+        arn = self.sealer.options.kms_key_arn
+        if arn is None:
+            return None
+        data_key = yield NeedDataKey(arn, encryption_context(self.sealer.tenant))
+        if not isinstance(data_key, DataKey):
+            raise TypeError("a DataKey expected")
+        return data_key
+
+    def _settle(self, held: OpenCall, reply: Reply) -> None:
+        """Forget what is answered; keep the bytes of what may be sent again."""
+        if isinstance(reply, Streaming):
+            return  # its opener settles
+        if isinstance(reply, Failure) and reply.retry:
+            if reply.sealed:  # its request_id is spent: the next attempt is another request
+                held.sealed, held.round = None, held.round + 1
+            return
+        self.store.end(held)
+
+    def models(self, headers: Headers, model: str | None = None) -> Talk:
+        """List the models as the gateway names them, or look one up. Nothing of it is sealed."""
+        received = yield Send("GET", "/api/models", headers, max_bytes=MODELS_MAX_BYTES)
+        if not isinstance(received, Received):
+            raise TypeError("a Received expected")
+        if received.status >= ERROR_STATUS:
+            answer = parse_refusal(received)
+            return answer if isinstance(answer, Failure) else outside_failure(received, answer)
+        if received.status != _OK:
+            return strange_answer(received)
+        try:
+            listed = parse_json_object(received.body, max_bytes=MODELS_MAX_BYTES)
+        except JSONError as error:
+            return invalid_answer(f"models: {error.detail}")
+        if model is None:
+            return Answered(received.body, handed_on(received.headers), None)
+        return _find_model(listed.get("data"), model)
+
+
+def _find_model(entries: object, model: str) -> Answered | Failure:
+    for entry in cast("list[object]", entries) if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and cast("dict[str, object]", entry).get("id") == model:
+            return Answered(json.dumps(entry).encode(), (), None)
+    code = ErrorCode.ERR_MODEL_UNKNOWN
+    return Failure(
+        code=code, message="models: no model of this name", status=code.http_status, retry=False
+    )
+
+
+def is_event_stream(content_type: str) -> bool:
+    """Whether an answer of this ``Content-Type`` is a stream."""
+    return content_type.partition(";")[0].strip().lower() == _EVENT_STREAM

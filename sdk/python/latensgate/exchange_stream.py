@@ -1,0 +1,143 @@
+"""Sealed streams: from the gateway's events to OpenAI's (docs/spec/http.md section 3, Streams)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from latensgate.exchange_answer import verified_receipt
+from latensgate.exchange_failure import GatewayRefusalError, inside_failure
+from latensgate_shared.answer_records import parse_content_record
+from latensgate_shared.errors import MalformedError
+from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
+from latensgate_shared.messages import parse_stream_chunk
+from latensgate_shared.sealed import AnswerInvalidError, AnswerOpener, AnswerTruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from latensgate.exchange_seal import SealedCall
+    from latensgate.receipts import AnswerReceipt
+    from latensgate_shared.error_answers import WireError
+
+_LINE_MAX_BYTES: Final = 2 * CHUNK_FRAMED_MAX_BYTES
+"""Base64 of the largest event, and what stands around it."""
+_DATA: Final = b"data:"
+_DONE: Final = b"data: [DONE]\n\n"
+
+
+class EventReader:
+    """Cuts a body into the values of its ``data:`` lines. Anything unexpected is refused."""
+
+    __slots__ = ("_data", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: bytes | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the values of the events that are now complete.
+
+        Raises:
+            AnswerInvalidError: A line that has no place here, or is too long.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        found = [value for line in lines if (value := self._line(line.removesuffix(b"\r")))]
+        if len(self._rest) > _LINE_MAX_BYTES:
+            raise AnswerInvalidError("stream: a line is longer than any event")
+        return found
+
+    def _line(self, line: bytes) -> bytes | None:
+        if not line:
+            event, self._data = self._data, None
+            return event
+        if line.startswith(b":"):
+            return None
+        if not line.startswith(_DATA) or self._data is not None or len(line) > _LINE_MAX_BYTES:
+            raise AnswerInvalidError("stream: a line that is no part of this protocol")
+        self._data = line.removeprefix(_DATA).removeprefix(b" ")
+        return None
+
+    def finish(self) -> None:
+        """Say that the body ended.
+
+        Raises:
+            AnswerTruncatedError: Within an event.
+        """
+        if self._rest.strip(b"\r") or self._data is not None:
+            raise AnswerTruncatedError("stream: it ends within an event")
+
+
+class StreamOpener:
+    """Opens one streamed answer. ``[DONE]`` is given only after the receipt was verified.
+
+    Attributes:
+        receipt: After ``finish``; of a stream that ended in a sealed error too.
+    """
+
+    __slots__ = ("_call", "_correlation_id", "_error", "_events", "_opener", "_settle", "receipt")
+
+    def __init__(
+        self, call: SealedCall, correlation_id: str | None, settle: Callable[[], None]
+    ) -> None:
+        """Take what was sealed, what the gateway calls it, and what to do at its verified end."""
+        self._settle = settle
+        self._call = call
+        self._correlation_id = correlation_id
+        self._events = EventReader()
+        self._opener = AnswerOpener(call.secret)
+        self._error: WireError | None = None
+        self.receipt: AnswerReceipt | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes of the body; return the OpenAI events that they complete.
+
+        Raises:
+            AnswerInvalidError: The stream is not the enclave's answer to this request.
+        """
+        return [
+            event
+            for value in self._events.feed(data)
+            for content in self._opener.feed(_chunk(value))
+            for event in self._record(content)
+        ]
+
+    def _record(self, content: bytes) -> list[bytes]:
+        if self._error is not None:
+            raise AnswerInvalidError("stream: content after a sealed error")
+        record = parse_content_record(content)
+        self._error = record.error
+        return [] if record.error else [_event(record.body, record.body_object)]
+
+    def finish(self) -> list[bytes]:
+        """Say that the body ended; return the event that tells an OpenAI client so.
+
+        Raises:
+            AnswerTruncatedError: It ended before its final chunk.
+            AnswerInvalidError: The final chunk does not open.
+            ReceiptInvalid: The receipt does not verify.
+            GatewayRefusalError: The enclave ended the stream with an error.
+        """
+        self._events.finish()
+        final = self._opener.finish()
+        error = self._error
+        code = error.code if error else None
+        self.receipt, _ = verified_receipt(self._call, final, self._opener.response_hash, code)
+        self._settle()
+        if error is not None:
+            failure = inside_failure(error, self.receipt, self._correlation_id, None)
+            raise GatewayRefusalError(failure)
+        return [_DONE]
+
+
+def _chunk(value: bytes) -> bytes:
+    try:
+        return parse_stream_chunk(value)
+    except MalformedError as error:
+        raise AnswerInvalidError(error.detail) from error
+
+
+def _event(body: bytes, value: object) -> bytes:
+    if b"\n" in body or b"\r" in body:  # white space that would end the line
+        body = json.dumps(value, ensure_ascii=False).encode()
+    return b"data: " + body + b"\n\n"

@@ -1,0 +1,151 @@
+"""What a client keeps on disk: verified attestations, and the installation secret.
+
+Files are made with mode 0600. An attestation is verified again when it is read, so nothing in the
+folder is believed; a file that is damaged is ignored and replaced. A folder that cannot be written
+costs one attestation per process and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from latensgate.attested import Attested, Evidence, verify_evidence
+from latensgate_shared import formats, limits
+from latensgate_shared.errors import LatensgateError
+from latensgate_shared.strict_json import parse_json_object
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from latensgate.verify import AppraisalPolicy
+
+SECRET_BYTES: Final = 32
+_SECRET_NAME: Final = "installation.secret"  # noqa: S105 -- the name of a file
+_FILE_MAX_BYTES: Final = 4 * limits.ATTESTATION_DOCUMENT_MAX_BYTES
+_MEMBERS: Final = frozenset({"version", "document", "manifest"})
+_VERSION: Final = 1
+
+
+def policy_digest(policy: AppraisalPolicy, admitted: frozenset[str]) -> str:
+    """Name what is trusted, so that clients who trust other things keep files of their own."""
+    root = policy.unsafe_accept_simulated_root_sha256 or "aws"
+    images = [sorted(entry.registers().items()) for entry in policy.measurements]
+    releases = [
+        (sorted(entry.measurements.registers().items()), entry.not_after, entry.revoked)
+        for entry in policy.releases
+    ]
+    told = repr((root, sorted(admitted), sorted(images), sorted(releases, key=repr)))
+    return sha256(told.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """Where one client keeps its verified attestation.
+
+    Attributes:
+        path: Of the file; its folder is made when it is needed.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(
+        cls, folder: Path, base_url: str, policy: AppraisalPolicy, admitted: frozenset[str]
+    ) -> StateFile:
+        """Name the file for a gateway and what is trusted of it."""
+        name = sha256(f"{base_url}\n{policy_digest(policy, admitted)}".encode()).hexdigest()
+        return cls(folder / "attestations" / f"{name}.json")
+
+    def load(
+        self, *, policy: AppraisalPolicy, admitted: frozenset[str], at: datetime
+    ) -> Attested | None:
+        """Return the stored attestation if it verifies and may be sealed to at this moment."""
+        try:
+            evidence = _parse(read_private(self.path, _FILE_MAX_BYTES))
+            return verify_evidence(evidence, policy=policy, admitted=admitted, at=at)
+        except (OSError, LatensgateError):
+            return None
+
+    def store(self, attested: Attested) -> None:
+        """Write an attestation in place of the one before."""
+        value = {
+            "version": _VERSION,
+            "document": formats.to_base64(attested.evidence.document),
+            "manifest": formats.to_base64(attested.evidence.manifest),
+        }
+        with contextlib.suppress(OSError):
+            write_private(self.path, json.dumps(value).encode())
+
+
+def _parse(data: bytes) -> Evidence:
+    told = formats.members(parse_json_object(data, max_bytes=_FILE_MAX_BYTES), "state", _MEMBERS)
+    formats.integer(told["version"], "state.version", _VERSION, _VERSION)
+    document_max, manifest_max = limits.ATTESTATION_DOCUMENT_MAX_BYTES, limits.MANIFEST_MAX_BYTES
+    return Evidence(
+        formats.base64_bytes(told["document"], "state.document", document_max),
+        formats.base64_bytes(told["manifest"], "state.manifest", manifest_max),
+    )
+
+
+def installation_secret(folder: Path) -> bytes | None:
+    """Return this installation's random secret, made at the first call.
+
+    It never leaves the machine; conversation secrets are derived from it. None where it can be
+    neither read nor written: conversations are then not linked.
+    """
+    path = folder / _SECRET_NAME
+    with contextlib.suppress(OSError):
+        held = read_private(path, SECRET_BYTES + 1)
+        if len(held) == SECRET_BYTES:
+            return held
+        path.unlink()  # damaged: replaced
+    with contextlib.suppress(OSError):
+        write_private(path, secrets.token_bytes(SECRET_BYTES), replace=False)
+    with contextlib.suppress(OSError):  # whoever came first has won
+        held = read_private(path, SECRET_BYTES + 1)
+        return held if len(held) == SECRET_BYTES else None
+    return None
+
+
+def read_private(path: Path, max_bytes: int) -> bytes:
+    """Read a file of one's own; links are not followed.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(handle, "rb") as file:
+        return file.read(max_bytes)
+
+
+def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Write a file that only its owner may read, whole or not at all.
+
+    Args:
+        path: Of the file; folders are made with mode 0700.
+        data: Its content.
+        replace: Whether it takes the place of one that is there.
+
+    Raises:
+        OSError: It cannot be written, or is there and must not be replaced.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    made = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        if replace:
+            made.replace(path)
+        else:
+            path.hardlink_to(made)
+    finally:
+        made.unlink(missing_ok=True)

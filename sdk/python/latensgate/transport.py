@@ -1,0 +1,172 @@
+"""The transport of ``Latensgate``: the exchange, driven by threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+
+from latensgate import carrier
+from latensgate.exchange_failure import Failure, cut_stream, failure_of
+from latensgate.exchange_steps import NeedAttested, Send, Streaming
+from latensgate.transport_routes import (
+    bare,
+    forget_body,
+    stream_error,
+    stream_response,
+    whole_response,
+)
+from latensgate.trust import Trust, concluded
+from latensgate_shared.errors import LatensgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from latensgate.attested import Attested
+    from latensgate.exchange_steps import Given, Received, Reply, Step, Talk
+    from latensgate.exchange_stream import StreamOpener
+    from latensgate.transport_routes import Router
+    from latensgate.trust import TrustParts
+
+
+class SyncTrust(Trust[httpx.Client]):
+    """A client's trust, for threads."""
+
+    def __init__(self, parts: TrustParts, client: httpx.Client, *, owned: bool) -> None:
+        super().__init__(parts, client, owned=owned)
+        self._attesting = threading.Lock()
+
+    def carry(self, send: Send, timeout: object) -> tuple[Received, httpx.Response | None]:
+        """Send sealed bytes; a stream is left open and its response returned too.
+
+        Raises:
+            httpx.TransportError: As httpx does; the OpenAI client retries and tells it.
+            AnswerInvalidError: The answer is longer than any answer.
+        """
+        request = carrier.outgoing(self.client, self.root, send, timeout)
+        response = self.client.send(request, stream=True, follow_redirects=False)
+        if carrier.is_stream(send, response):
+            return carrier.received(response, b"", streaming=True), response
+        reader = carrier.BodyReader(send.max_bytes)
+        try:
+            for piece in response.iter_bytes():
+                reader.add(piece)
+        finally:
+            response.close()
+        return carrier.received(response, reader.whole(), streaming=False), None
+
+    def attested(self, need: NeedAttested, timeout: object) -> Attested:
+        """Return what may be sealed to; concurrent callers attest once.
+
+        Raises:
+            LatensgateError: The attestation failed; nothing was sealed.
+            httpx.TransportError: The gateway was not reached.
+        """
+        held = self.held(need)
+        if held is None:
+            with self._attesting:
+                held = self.held(need) or self.restored(need) or self._attest(need, timeout)
+        if self.begins_renewal():
+            threading.Thread(target=self._renew, args=(need, timeout), daemon=True).start()
+        return held
+
+    def _attest(self, need: NeedAttested, timeout: object) -> Attested:
+        talk = self.exchange.attester.attest(need.headers)
+        received, _ = self.carry(next(talk), timeout)
+        return self.kept(concluded(talk, received))
+
+    def _renew(self, need: NeedAttested, timeout: object) -> None:
+        failed: Exception | None = None
+        try:
+            self._attest(need, timeout)
+        except (LatensgateError, *carrier.broken_connections()) as error:
+            failed = error
+        finally:
+            self.end_renewal(failed)
+
+
+class SealingTransport(httpx.BaseTransport):
+    """Seals what the OpenAI client sends and opens what comes back; refuses everything else."""
+
+    def __init__(self, trust: SyncTrust, router: Router) -> None:
+        self.trust = trust
+        self.router = router
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Exchange one request. Afterwards it holds no plaintext any more.
+
+        Raises:
+            httpx.TransportError: The gateway was not reached.
+        """
+        body = request.read()
+        forget_body(request)
+        talk = self.router.talk(request, body)
+        if isinstance(talk, Failure):
+            return whole_response(talk)
+        reply, response = self._drive(talk, request.extensions.get("timeout"))
+        if isinstance(reply, Streaming):
+            assert response is not None  # noqa: S101 -- streams come with the response they are read from
+            return stream_response(reply, OpenedStream(reply.opener, response, bare(request)))
+        return whole_response(reply)
+
+    def _drive(self, talk: Talk, timeout: object) -> tuple[Reply, httpx.Response | None]:
+        response: httpx.Response | None = None
+        try:
+            step = next(talk)
+            while True:
+                try:
+                    given, response = self._perform(step, timeout)
+                except LatensgateError as error:
+                    step = talk.throw(error)
+                else:
+                    step = talk.send(given)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply, response
+        except LatensgateError as error:
+            return failure_of(error), None
+
+    def _perform(self, step: Step, timeout: object) -> tuple[Given, httpx.Response | None]:
+        if isinstance(step, Send):
+            return self.trust.carry(step, timeout)
+        if isinstance(step, NeedAttested):
+            return self.trust.attested(step, timeout), None
+        return self.trust.made_data_key(step), None
+
+    def close(self) -> None:
+        """Close the carrier, unless it is the application's own."""
+        if self.trust.owned:
+            self.trust.client.close()
+
+
+class OpenedStream(httpx.SyncByteStream):
+    """A sealed stream, opened while it is read."""
+
+    def __init__(
+        self, opener: StreamOpener, response: httpx.Response, request: httpx.Request
+    ) -> None:
+        self._opener = opener
+        self._response = response
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield OpenAI events; the last one only after the receipt was verified.
+
+        Raises:
+            LatensgateClientError: The stream was cut, changed, or ended in a sealed error.
+        """
+        try:
+            for piece in self._response.iter_bytes():
+                yield from self._opener.feed(piece)
+            yield from self._opener.finish()
+        except LatensgateError as error:
+            raise stream_error(failure_of(error), self._request) from None
+        except carrier.timeouts():
+            raise
+        except carrier.broken_connections():
+            raise stream_error(cut_stream(), self._request) from None
+
+    def close(self) -> None:
+        """Leave the rest of the stream unread; the gateway cancels it."""
+        self._response.close()
