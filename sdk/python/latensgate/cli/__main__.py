@@ -10,10 +10,12 @@ import click
 
 from latensgate.cli.attest import attest
 from latensgate.cli.audit import audit
+from latensgate.cli.chat import chat
 from latensgate.cli.completion import completion
 from latensgate.cli.config_show import config
 from latensgate.cli.conformance import conformance
 from latensgate.cli.dev import dev
+from latensgate.cli.doctor import doctor
 from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.health import health
 from latensgate.cli.keys import keys
@@ -35,10 +37,12 @@ def cli() -> None:
 for command in (
     attest,
     audit,
+    chat,
     completion,
     config,
     conformance,
     dev,
+    doctor,
     health,
     keys,
     models,
