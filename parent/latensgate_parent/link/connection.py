@@ -10,7 +10,7 @@ ends and every call on it with a typed error.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from latensgate_parent.limits import (
     LINK_ANSWERS_MAX_BYTES,
@@ -83,9 +83,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket over."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream socket
-        transport.set_write_buffer_limits(high=LINK_WRITE_BUFFER_BYTES)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport.set_write_buffer_limits(high=LINK_WRITE_BUFFER_BYTES)
         self._heard_at = self._loop.time()
         self._tick_timer = self._loop.call_later(_PING_INTERVAL_S, self._tick)
 
