@@ -1,0 +1,1 @@
+"""``latensgate-admin``: what an operator does with tenants, keys and a running parent."""
