@@ -11,7 +11,7 @@ from latensgate_parent.http.addresses import client_address
 from latensgate_parent.http.auth import Caller, Scope, require
 from latensgate_parent.http.context import Services, exchange_of, services_of
 from latensgate_parent.http.errors import GatewayError
-from latensgate_parent.http.rate_limit import address_bucket, rate_headers, tenant_bucket
+from latensgate_parent.http.rate_limit import address_bucket, rate_headers
 from latensgate_parent.limits import PUBLIC_REQUESTS_PER_MINUTE
 from latensgate_shared.errors import ErrorCode
 
@@ -52,7 +52,7 @@ async def _limit_tenant(request: Request, caller: Caller) -> None:
     services = services_of(request)
     tenant = caller.tenant
     allowance = await services.limiter.take(
-        tenant_bucket(tenant.tenant_id), tenant.requests_per_minute, services.monotonic()
+        tenant.tenant_id, tenant.requests_per_minute, services.monotonic()
     )
     _apply(request, allowance, "this tenant")
 
