@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from latensgate_parent.http.observer import Observer
 
 INFERENCE_PATH: Final = "/api/inference"
+HEALTH_PATH: Final = "/api/health"
+"""Still answered while draining: with 503, and with what is known."""
 INFERENCE_ROUTE: Final = "POST /api/inference"
 OTHER_ROUTE: Final = "other"
 TENANT_KEY: Final = "latensgate.tenant_in_url"
@@ -93,14 +95,14 @@ class Gateway:
 
     def _path(self, scope: ASGIScope, exchange: Exchange) -> str:
         """Return the path without the tenant, which is noted."""
-        if self._draining:
-            raise GatewayError(ErrorCode.ERR_OVERLOADED, "This gateway is being shut down.")
         host = single(exchange.headers, b"host")
         exchange.tenant_in_url, path = split(
             cast("str", scope["path"]),
             host.decode("latin-1") if host else None,
             self._tenant_domain,
         )
+        if self._draining and path != HEALTH_PATH:
+            raise GatewayError(ErrorCode.ERR_OVERLOADED, "This gateway is being shut down.")
         return path
 
     async def _observed(
