@@ -148,6 +148,13 @@ def listen(address: Address, *, backlog: int) -> socket.socket:
     return listener
 
 
+def unlisten(listener: socket.socket, address: Address) -> None:
+    """Close a listener, and remove its socket file."""
+    listener.close()
+    if isinstance(address, UnixAddress):
+        Path(address.path).unlink(missing_ok=True)
+
+
 def _remove_left_over(address: UnixAddress) -> None:
     path = Path(address.path)
     with suppress(FileNotFoundError):
