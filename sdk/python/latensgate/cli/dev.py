@@ -14,6 +14,7 @@ from latensgate.cli.exit_codes import DONE, ExitCode, epilog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 MODULE: Final = "latensgate_sim"
 _MISSING: Final = (
@@ -64,7 +65,11 @@ def dev(
 def run_child(command: Sequence[str]) -> ExitCode:
     """Run the stack in this terminal; signals reach it, and it is waited for."""
     child = subprocess.Popen(command)  # noqa: S603 -- own interpreter, options of the caller, no shell
-    previous = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        child.terminate()
+
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         return _ended(child.wait())
     except KeyboardInterrupt:

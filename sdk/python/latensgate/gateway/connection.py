@@ -228,9 +228,8 @@ def unreachable(error: httpx.HTTPError, address: GatewayAddress) -> GatewayUnrea
 
 def tls_reason(error: ssl.SSLError) -> str:
     """A reason of OpenSSL, or of the check of the certificate, in its own words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message)
-    return (error.reason or "handshake").lower().replace("_", " ")
+    told = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    return str(told or "handshake").lower().replace("_", " ")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
