@@ -146,6 +146,14 @@ USAGE_CACHE_S: Final = 30.0
 # --- the process ---
 DRAIN_MAX_S: Final = 130
 """Open requests may finish for so long after SIGTERM: the longest model call, and its sealing."""
+DRAIN_STORE_MAX_S: Final = 10.0
+"""After that, for what is still to be written and for the enclaves' last usage totals."""
+HTTP_HEAD_MAX_BYTES: Final = 64 * KIB
+"""Request line and fields; browsers and proxies stay below 16 KiB."""
+HTTP_HEAD_TIMEOUT_S: Final = 10.0
+"""From a connection, or a request's first byte, to the end of its head."""
+HTTP_KEEP_ALIVE_S: Final = 75
+"""An idle connection is kept so long: longer than load balancers keep theirs (60 s)."""
 MAX_CONNECTIONS: Final = 4_096
 """Connections of clients at once; more get 503 at once."""
 

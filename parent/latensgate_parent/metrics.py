@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from latensgate_parent.http.observer import Observer, RequestDone
+    from latensgate_parent.link.egress import EgressCounters
     from latensgate_parent.link.interfaces import Fleet
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -29,15 +30,10 @@ _UNKNOWN: Final = "unknown"
 
 
 class Metrics:
-    """All metrics of one parent. Implements ``Observer``.
+    """All metrics of one parent. Implements ``Observer``."""
 
-    Args:
-        fleet: Whose states are shown; asked at each scrape, and answers from memory.
-    """
-
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_EnclaveStates(fleet))
         self._requests = Counter(
             "latensgate_requests",
             "Answered requests.",
@@ -69,12 +65,11 @@ class Metrics:
         self._store_failures = Counter(
             "latensgate_store_failures", "Writes that were not confirmed.", registry=self._registry
         )
-        self._egress = Counter(
-            "latensgate_egress_bytes",
-            "Bytes carried for enclaves.",
-            ("direction",),
-            registry=self._registry,
-        )
+
+    def watch(self, fleet: Fleet, egress: EgressCounters) -> None:
+        """Show these, too; both are read at each scrape, from memory."""
+        self._registry.register(_EnclaveStates(fleet))
+        self._registry.register(_EgressCounts(egress))
 
     def request_started(self) -> None:
         """Count a request that is under way."""
@@ -95,18 +90,17 @@ class Metrics:
         del correlation_id, error
         self._faults.inc()
 
-    def receipt_stored(self, seconds: float) -> None:
-        """Count a receipt and the time that it took."""
+    def receipt_stored(self) -> None:
+        """Count a receipt that is durable."""
         self._receipts.inc()
+
+    def store_took(self, seconds: float) -> None:
+        """Count the time of a write, confirmed or not."""
         self._store_seconds.observe(seconds)
 
     def store_failed(self) -> None:
         """Count a write that was not confirmed."""
         self._store_failures.inc()
-
-    def egress_bytes(self, direction: str, count: int) -> None:
-        """Count bytes that passed the tunnel, ``up`` or ``down``."""
-        self._egress.labels("up" if direction == "up" else "down").inc(count)
 
     def exposition(self) -> bytes:
         """Return what ``GET /metrics`` answers."""
@@ -127,6 +121,29 @@ class _EnclaveStates(Collector):
         yield _states("enclave", EnclaveState, [each.enclave for each in known], len(statuses))
         yield _states("kms", KMSState, [each.kms for each in known], len(statuses))
         yield _states("bedrock", BedrockState, [each.bedrock for each in known], len(statuses))
+
+
+class _EgressCounts(Collector):
+    """What passed the tunnel of the enclaves."""
+
+    def __init__(self, counters: EgressCounters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterable[Metric]:
+        """Return bytes by direction and tunnels by what became of them."""
+        sizes = CounterMetricFamily(
+            "latensgate_egress_bytes", "Bytes carried for enclaves.", labels=("direction",)
+        )
+        sizes.add_metric(("up",), self._counters.bytes_up)
+        sizes.add_metric(("down",), self._counters.bytes_down)
+        yield sizes
+        tunnels = CounterMetricFamily(
+            "latensgate_egress_tunnels", "Tunnels that enclaves asked for.", labels=("outcome",)
+        )
+        tunnels.add_metric(("opened",), self._counters.opened)
+        tunnels.add_metric(("refused",), self._counters.refused)
+        tunnels.add_metric(("failed",), self._counters.failed)
+        yield tunnels
 
 
 def _states(what: str, kind: Iterable[str], found: list[str], total: int) -> GaugeMetricFamily:

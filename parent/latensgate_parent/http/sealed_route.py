@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.rate_limit import RateLimiter
     from latensgate_parent.link.interfaces import Fleet
     from latensgate_parent.settings_forms import Network
-    from latensgate_parent.store.interfaces import Store
+    from latensgate_parent.store.interfaces import ReceiptStore, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,27 @@ class SealedRoute:
     holder: str
 
     @classmethod
-    def over(cls, store: Store, observer: Observer, clock: Clock = time.time) -> Self:
+    def over(
+        cls,
+        store: Store,
+        observer: Observer,
+        clock: Clock = time.time,
+        *,
+        receipts: ReceiptStore | None = None,
+    ) -> Self:
         """Build it over a store.
 
         Args:
             store: Where everything is kept.
             observer: Is told of what should not happen.
             clock: Seconds since 1970.
+            receipts: The same store where receipts are written, if somebody counts there.
         """
         holder, backlog = uuid4().hex, Backlog(observer)
         idempotency = Idempotency(store, backlog, holder, clock)
         return cls(
             store=store,
-            receipts=ReceiptWriter(store, backlog, idempotency, clock),
+            receipts=ReceiptWriter(receipts or store, backlog, idempotency, clock),
             idempotency=idempotency,
             backlog=backlog,
             tasks=Tasks(),
