@@ -143,8 +143,8 @@ def _route_name(scope: ASGIScope) -> str:
     return f"{scope['method']} {getattr(route, 'path', '')}"
 
 
-def build_app(services: Services) -> FastAPI:
-    """Return the FastAPI application of the surface."""
+def routes_only() -> FastAPI:
+    """Return an application that has the routes and cannot serve them: for the document."""
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -152,9 +152,15 @@ def build_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.services = services
     for router in _ROUTERS:
         app.include_router(router)
+    return app
+
+
+def build_app(services: Services) -> FastAPI:
+    """Return the FastAPI application of the surface."""
+    app = routes_only()
+    app.state.services = services
     app.add_exception_handler(LatensgateError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_error)
     app.add_exception_handler(HTTPException, _on_error)
