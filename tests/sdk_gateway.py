@@ -1,4 +1,4 @@
-"""A gateway for tests of the SDK: it speaks docs/spec/http.md to clients and frames to a real enclave.
+"""A gateway for tests of the SDK: docs/spec/http.md to clients, frames to a real enclave.
 
 It is as honest as a test lets it be: `twist` may change every answer, and `asked` holds every
 request as it came.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,9 +156,9 @@ class Gateway:
         self.runs += 1
         return streamed(answer) if outer.stream else unary(answer, outer.attestation_hash)
 
-    def client(self, base_url: str = "http://127.0.0.1:8700", **options: object) -> httpx.Client:
+    def client(self) -> httpx.Client:
         """A carrier that ends here."""
-        return httpx.Client(transport=httpx.MockTransport(self._handle), base_url=base_url)
+        return httpx.Client(transport=httpx.MockTransport(self._handle))
 
     def async_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
@@ -200,7 +200,7 @@ def streamed(answer: Answer) -> Told:
 
 
 @contextmanager
-def served(gateway: Gateway) -> Iterator[str]:
+def served(gateway: Gateway) -> Generator[str]:
     """Serve over a real socket; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -14,6 +14,7 @@ import openai
 
 from latensgate.exchange import is_event_stream
 from latensgate.exchange_steps import Received, Send
+from latensgate_shared.errors import LatensgateError
 from latensgate_shared.sealed import AnswerInvalidError
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def broken_connections() -> tuple[type[Exception], ...]:
         module = import_module("httpx2")
         found += cast("tuple[type[Exception], ...]", (module.TransportError, module.StreamError))
     return found
+
+
+def renewal_faults() -> tuple[type[Exception], ...]:
+    """Return what may go wrong in the background without harm: requests go on meanwhile.
+
+    RuntimeError is what httpx says of a client that has been closed.
+    """
+    return (LatensgateError, RuntimeError, *broken_connections())
 
 
 def timeouts() -> tuple[type[Exception], ...]:

@@ -7,14 +7,12 @@ another: it attests, seals, opens and verifies. See docs/adr/0021-sdk-on-openai-
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from openai import AsyncOpenAI, OpenAI, OpenAIError
-from openai.types.chat import ChatCompletion
+from openai import AsyncOpenAI, OpenAI
 
-from latensgate.client_logging import keep_bodies_out_of_logs
+from latensgate.client_hooks import Sealed
 from latensgate.client_trust import (
     AsyncShared,
     Environment,
@@ -22,18 +20,15 @@ from latensgate.client_trust import (
     TrustArguments,
     trust_options,
 )
-from latensgate.completion import ConfidentialChatCompletion, carried, with_receipt
-from latensgate.errors import error_of
-from latensgate.transport_routes import IDEMPOTENCY_HEADER, without_plaintext
+from latensgate.transport_routes import IDEMPOTENCY_HEADER
 from latensgate.verify import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from functools import cached_property
     from typing import Self, Unpack
 
     import httpx
-    from openai import APIStatusError
+    from openai._compat import cached_property
 
     from latensgate.client_types import AsyncConfidentialChat, ConfidentialChat
     from latensgate.config import Settings
@@ -79,80 +74,7 @@ def _openai_options(given: dict[str, Any], shared: SyncShared | AsyncShared) -> 
     }
 
 
-def _settle(client: OpenAI | AsyncOpenAI, default_headers: object) -> None:
-    """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
-    client._idempotency_header = IDEMPOTENCY_HEADER  # noqa: SLF001 -- the client's own hook for it
-    client._custom_headers = cast("dict[str, str]", default_headers or {})  # noqa: SLF001 -- OPENAI_CUSTOM_HEADERS may hold keys for others
-    client.organization = client.project = None
-
-
-def _with_key(options: object) -> None:
-    """Give every logical request one idempotency key over all its attempts.
-
-    openai before 1.70 made a new one for each attempt.
-    """
-    request = cast("Any", options)
-    if request.idempotency_key is None and request.method.lower() != "get":
-        request.idempotency_key = f"lg-{uuid.uuid4()}"
-
-
-def _sealed_type(cast_to: Any, data: object) -> Any:  # noqa: ANN401 -- whatever type the OpenAI client parses into
-    """Parse answers that came out of an enclave into the type that says so."""
-    sealed = isinstance(data, dict) and "audit_receipt_id" in data
-    return ConfidentialChatCompletion if sealed and cast_to is ChatCompletion else cast_to
-
-
-def _typed_error(response: httpx.Response) -> APIStatusError | None:
-    failure = carried(response).failure
-    return None if failure is None else error_of(failure, without_plaintext(response))
-
-
-class NotSealedError(OpenAIError):
-    """A part of the OpenAI client that would go around the seal; nothing was sent."""
-
-
-class _Sealed:
-    """What both clients override; hooks that the OpenAI client has had since 1.60."""
-
-    if not TYPE_CHECKING:  # the OpenAI client's own signatures hold
-
-        def copy(self, **given):
-            """Make a client like this one; trust, transport and caches are shared."""
-            extra = {**given.pop("_extra_kwargs", {}), "_shared": self._shared}
-            return super().copy(**given, _extra_kwargs=extra)
-
-        with_options = copy
-
-        def request(self, cast_to, options, *args, **kwargs):
-            _with_key(options)
-            return super().request(cast_to, options, *args, **kwargs)
-
-        def _build_request(self, options, **kwargs):
-            with keep_bodies_out_of_logs():
-                return super()._build_request(options, **kwargs)
-
-        def _process_response_data(self, *, data, cast_to, response):
-            made = super()._process_response_data(
-                data=data, cast_to=_sealed_type(cast_to, data), response=response
-            )
-            with_receipt(made, response)
-            return made
-
-        def _make_status_error(self, err_msg, *, body, response):
-            typed = _typed_error(response)
-            if typed is not None:
-                return typed
-            return super()._make_status_error(err_msg, body=body, response=response)
-
-        @property
-        def realtime(self):
-            """Not served: WebSockets would go around the seal."""
-            raise NotSealedError("realtime: not sealed by this release, so nothing was sent")
-
-        live = realtime
-
-
-class Latensgate(_Sealed, OpenAI):
+class Latensgate(Sealed, OpenAI):
     """The OpenAI client whose requests only an attested enclave can read.
 
     ```python
@@ -218,7 +140,13 @@ class Latensgate(_Sealed, OpenAI):
             shared = _shared.copied(base_url=str(base_url), client=http_client, call=_call)
         self._shared = shared
         super().__init__(api_key=api_key, **_openai_options(others, shared))
-        _settle(self, options.get("default_headers"))
+        self._settle(options.get("default_headers"))
+
+    def _settle(self, default_headers: Mapping[str, str] | None) -> None:
+        """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
+        self._idempotency_header = IDEMPOTENCY_HEADER
+        self._custom_headers = default_headers or {}  # OPENAI_CUSTOM_HEADERS may hold others' keys
+        self.organization = self.project = None
 
     @property
     def settings(self) -> Settings:
@@ -241,7 +169,7 @@ class Latensgate(_Sealed, OpenAI):
             ...
 
 
-class AsyncLatensgate(_Sealed, AsyncOpenAI):
+class AsyncLatensgate(Sealed, AsyncOpenAI):
     """The asynchronous ``Latensgate``; its arguments are the same.
 
     ``http_client`` is an ``httpx.AsyncClient`` (or ``httpx2.AsyncClient`` with openai 3.x).
@@ -273,7 +201,13 @@ class AsyncLatensgate(_Sealed, AsyncOpenAI):
             shared = _shared.copied(base_url=str(base_url), client=http_client, call=_call)
         self._shared = shared
         super().__init__(api_key=api_key, **_openai_options(others, shared))
-        _settle(self, options.get("default_headers"))
+        self._settle(options.get("default_headers"))
+
+    def _settle(self, default_headers: Mapping[str, str] | None) -> None:
+        """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
+        self._idempotency_header = IDEMPOTENCY_HEADER
+        self._custom_headers = default_headers or {}  # OPENAI_CUSTOM_HEADERS may hold others' keys
+        self.organization = self.project = None
 
     @property
     def settings(self) -> Settings:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _building: Final[ContextVar[bool]] = ContextVar("latensgate_building_request", default=False)
 _LOGGER: Final = "openai._base_client"
@@ -28,7 +28,7 @@ class _BuildingFilter(logging.Filter):
 
 
 @contextmanager
-def keep_bodies_out_of_logs() -> Iterator[None]:
+def keep_bodies_out_of_logs() -> Generator[None]:
     """Log nothing of the OpenAI client's within this block."""
     logger = logging.getLogger(_LOGGER)
     if not any(isinstance(each, _BuildingFilter) for each in logger.filters):

@@ -1,13 +1,13 @@
-"""What type checkers are told of ``lg.chat``: answers with their two names. Never imported at run time.
+"""What type checkers are told of ``lg.chat``; never imported at run time.
 
 The members are those that docs/spec/wire.md section 5.2 admits.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
+from openai._compat import cached_property
 from openai.resources.chat import AsyncChat, Chat
 from openai.resources.chat.completions import AsyncCompletions, Completions
 

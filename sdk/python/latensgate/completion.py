@@ -29,6 +29,14 @@ class ConfidentialChatCompletion(ChatCompletion):
     audit_receipt_id: str
     _receipt: object = PrivateAttr(default=None)  # an AnswerReceipt: pydantic resolves annotations
 
+    def verified_receipt(self) -> AnswerReceipt | None:
+        """Return the receipt that came with the answer; ``receipt_of`` is for everybody."""
+        return cast("AnswerReceipt | None", self._receipt)
+
+    def keep_receipt(self, receipt: AnswerReceipt | None) -> None:
+        """Attach the receipt; for the client alone."""
+        self._receipt = receipt
+
 
 class NoReceiptError(LookupError):
     """There is no receipt here, or not yet: a stream has one after its end."""
@@ -54,7 +62,7 @@ def _receipt(answer: object) -> AnswerReceipt | None:
     if isinstance(answer, LatensgateClientError):
         return answer.receipt
     if isinstance(answer, ConfidentialChatCompletion):
-        return cast("AnswerReceipt | None", answer._receipt)  # noqa: SLF001 -- of this module's own class
+        return answer.verified_receipt()
     response = answer
     for name in ("http_response", "response"):  # raw responses; streams
         response = getattr(answer, name, response)
@@ -73,4 +81,4 @@ def carried(response: object) -> Carried:
 def with_receipt(completion: object, response: object) -> None:
     """Attach the receipt to an answer that was just parsed."""
     if isinstance(completion, ConfidentialChatCompletion):
-        completion._receipt = carried(response).receipt  # noqa: SLF001 -- of this module's own class
+        completion.keep_receipt(carried(response).receipt)

@@ -21,7 +21,7 @@ from latensgate.trust import Trust, concluded
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from latensgate.attested import Attested
     from latensgate.exchange_steps import Given, Received, Reply, Step, Talk
@@ -37,14 +37,14 @@ class SyncTrust(Trust[httpx.Client]):
         super().__init__(parts, client, owned=owned)
         self._attesting = threading.Lock()
 
-    def carry(self, send: Send, timeout: object) -> tuple[Received, httpx.Response | None]:
+    def carry(self, send: Send, timing: object) -> tuple[Received, httpx.Response | None]:
         """Send sealed bytes; a stream is left open and its response returned too.
 
         Raises:
             httpx.TransportError: As httpx does; the OpenAI client retries and tells it.
             AnswerInvalidError: The answer is longer than any answer.
         """
-        request = carrier.outgoing(self.client, self.root, send, timeout)
+        request = carrier.outgoing(self.client, self.root, send, timing)
         response = self.client.send(request, stream=True, follow_redirects=False)
         if carrier.is_stream(send, response):
             return carrier.received(response, b"", streaming=True), response
@@ -56,7 +56,7 @@ class SyncTrust(Trust[httpx.Client]):
             response.close()
         return carrier.received(response, reader.whole(), streaming=False), None
 
-    def attested(self, need: NeedAttested, timeout: object) -> Attested:
+    def attested(self, need: NeedAttested, timing: object) -> Attested:
         """Return what may be sealed to; concurrent callers attest once.
 
         Raises:
@@ -66,21 +66,21 @@ class SyncTrust(Trust[httpx.Client]):
         held = self.held(need)
         if held is None:
             with self._attesting:
-                held = self.held(need) or self.restored(need) or self._attest(need, timeout)
+                held = self.held(need) or self.restored(need) or self._attest(need, timing)
         if self.begins_renewal():
-            threading.Thread(target=self._renew, args=(need, timeout), daemon=True).start()
+            threading.Thread(target=self._renew, args=(need, timing), daemon=True).start()
         return held
 
-    def _attest(self, need: NeedAttested, timeout: object) -> Attested:
+    def _attest(self, need: NeedAttested, timing: object) -> Attested:
         talk = self.exchange.attester.attest(need.headers)
-        received, _ = self.carry(next(talk), timeout)
+        received, _ = self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
 
-    def _renew(self, need: NeedAttested, timeout: object) -> None:
+    def _renew(self, need: NeedAttested, timing: object) -> None:
         failed: Exception | None = None
         try:
-            self._attest(need, timeout)
-        except (LatensgateError, *carrier.broken_connections()) as error:
+            self._attest(need, timing)
+        except carrier.renewal_faults() as error:
             failed = error
         finally:
             self.end_renewal(failed)
@@ -110,13 +110,13 @@ class SealingTransport(httpx.BaseTransport):
             return stream_response(reply, OpenedStream(reply.opener, response, bare(request)))
         return whole_response(reply)
 
-    def _drive(self, talk: Talk, timeout: object) -> tuple[Reply, httpx.Response | None]:
+    def _drive(self, talk: Talk, timing: object) -> tuple[Reply, httpx.Response | None]:
         response: httpx.Response | None = None
         try:
             step = next(talk)
             while True:
                 try:
-                    given, response = self._perform(step, timeout)
+                    given, response = self._perform(step, timing)
                 except LatensgateError as error:
                     step = talk.throw(error)
                 else:
@@ -127,11 +127,11 @@ class SealingTransport(httpx.BaseTransport):
         except LatensgateError as error:
             return failure_of(error), None
 
-    def _perform(self, step: Step, timeout: object) -> tuple[Given, httpx.Response | None]:
+    def _perform(self, step: Step, timing: object) -> tuple[Given, httpx.Response | None]:
         if isinstance(step, Send):
-            return self.trust.carry(step, timeout)
+            return self.trust.carry(step, timing)
         if isinstance(step, NeedAttested):
-            return self.trust.attested(step, timeout), None
+            return self.trust.attested(step, timing), None
         return self.trust.made_data_key(step), None
 
     def close(self) -> None:
@@ -149,8 +149,13 @@ class OpenedStream(httpx.SyncByteStream):
         self._opener = opener
         self._response = response
         self._request = request
+        self._events = self._opened()
 
     def __iter__(self) -> Iterator[bytes]:
+        """Return the one iterator: who asks again gets what is left."""
+        return self._events
+
+    def _opened(self) -> Generator[bytes]:
         """Yield OpenAI events; the last one only after the receipt was verified.
 
         Raises:
@@ -169,4 +174,6 @@ class OpenedStream(httpx.SyncByteStream):
 
     def close(self) -> None:
         """Leave the rest of the stream unread; the gateway cancels it."""
+        if not self._events.gi_running:
+            self._events.close()
         self._response.close()

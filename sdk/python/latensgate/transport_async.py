@@ -23,7 +23,7 @@ from latensgate.trust import Trust, concluded
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from latensgate.attested import Attested
     from latensgate.exchange_steps import Given, Received, Reply, Step, Talk
@@ -40,14 +40,14 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
         self._attesting = anyio.Lock()
         self._renewals: set[asyncio.Task[None]] = set()
 
-    async def carry(self, send: Send, timeout: object) -> tuple[Received, httpx.Response | None]:
+    async def carry(self, send: Send, timing: object) -> tuple[Received, httpx.Response | None]:
         """Send sealed bytes; a stream is left open and its response returned too.
 
         Raises:
             httpx.TransportError: As httpx does; the OpenAI client retries and tells it.
             AnswerInvalidError: The answer is longer than any answer.
         """
-        request = carrier.outgoing(self.client, self.root, send, timeout)
+        request = carrier.outgoing(self.client, self.root, send, timing)
         response = await self.client.send(request, stream=True, follow_redirects=False)
         if carrier.is_stream(send, response):
             return carrier.received(response, b"", streaming=True), response
@@ -59,7 +59,7 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
             await response.aclose()
         return carrier.received(response, reader.whole(), streaming=False), None
 
-    async def attested(self, need: NeedAttested, timeout: object) -> Attested:
+    async def attested(self, need: NeedAttested, timing: object) -> Attested:
         """Return what may be sealed to; concurrent callers attest once.
 
         Raises:
@@ -69,14 +69,14 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
         held = self.held(need)
         if held is None:
             async with self._attesting:
-                held = self.held(need) or self.restored(need) or (await self._attest(need, timeout))
+                held = self.held(need) or self.restored(need) or (await self._attest(need, timing))
         if self.begins_renewal():
-            await self._begin(self._renew(need, timeout))
+            await self._begin(self._renew(need, timing))
         return held
 
-    async def _attest(self, need: NeedAttested, timeout: object) -> Attested:
+    async def _attest(self, need: NeedAttested, timing: object) -> Attested:
         talk = self.exchange.attester.attest(need.headers)
-        received, _ = await self.carry(next(talk), timeout)
+        received, _ = await self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
 
     async def _begin(self, renewal: Coroutine[None, None, None]) -> None:
@@ -90,11 +90,11 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
         self._renewals.add(task)
         task.add_done_callback(self._renewals.discard)
 
-    async def _renew(self, need: NeedAttested, timeout: object) -> None:
+    async def _renew(self, need: NeedAttested, timing: object) -> None:
         failed: Exception | None = None
         try:
-            await self._attest(need, timeout)
-        except (LatensgateError, *carrier.broken_connections()) as error:
+            await self._attest(need, timing)
+        except carrier.renewal_faults() as error:
             failed = error
         finally:
             self.end_renewal(failed)
@@ -124,13 +124,13 @@ class AsyncSealingTransport(httpx.AsyncBaseTransport):
             return stream_response(reply, AsyncOpenedStream(reply.opener, response, bare(request)))
         return whole_response(reply)
 
-    async def _drive(self, talk: Talk, timeout: object) -> tuple[Reply, httpx.Response | None]:
+    async def _drive(self, talk: Talk, timing: object) -> tuple[Reply, httpx.Response | None]:
         response: httpx.Response | None = None
         try:
             step = next(talk)
             while True:
                 try:
-                    given, response = await self._perform(step, timeout)
+                    given, response = await self._perform(step, timing)
                 except LatensgateError as error:
                     step = talk.throw(error)
                 else:
@@ -141,11 +141,11 @@ class AsyncSealingTransport(httpx.AsyncBaseTransport):
         except LatensgateError as error:
             return failure_of(error), None
 
-    async def _perform(self, step: Step, timeout: object) -> tuple[Given, httpx.Response | None]:
+    async def _perform(self, step: Step, timing: object) -> tuple[Given, httpx.Response | None]:
         if isinstance(step, Send):
-            return await self.trust.carry(step, timeout)
+            return await self.trust.carry(step, timing)
         if isinstance(step, NeedAttested):
-            return await self.trust.attested(step, timeout), None
+            return await self.trust.attested(step, timing), None
         return await anyio.to_thread.run_sync(self.trust.made_data_key, step), None
 
     async def aclose(self) -> None:
@@ -163,8 +163,13 @@ class AsyncOpenedStream(httpx.AsyncByteStream):
         self._opener = opener
         self._response = response
         self._request = request
+        self._events = self._opened()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the one iterator: the OpenAI client asks again for what it left unread."""
+        return self._events
+
+    async def _opened(self) -> AsyncGenerator[bytes, None]:
         """Yield OpenAI events; the last one only after the receipt was verified.
 
         Raises:
@@ -185,4 +190,6 @@ class AsyncOpenedStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Leave the rest of the stream unread; the gateway cancels it."""
+        if not self._events.ag_running:
+            await self._events.aclose()
         await self._response.aclose()

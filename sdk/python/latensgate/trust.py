@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-import httpx
-
 from latensgate.data_keys import DataKey, DataKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    import httpx
 
     from latensgate.attested import Attested
     from latensgate.data_keys import DataKeyProvider
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("latensgate")
 """Event words and error codes alone; never content, headers or keys."""
 
-ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
+ClientT = TypeVar("ClientT", bound="httpx.Client | httpx.AsyncClient")
 
 
 @dataclass(frozen=True, slots=True)
