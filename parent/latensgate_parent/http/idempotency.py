@@ -12,7 +12,8 @@ If this process dies, its successor makes what still runs unknown (``Idempotency
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -72,12 +73,12 @@ class Claim:
     Attributes:
         record: As it stands in the store, running.
         fate: None: a request of it is under way; else what must still be written.
-        busy: Whether somebody works on it now.
+        clearing: Held by who writes it.
     """
 
     record: IdempotencyRecord
     fate: Fate | None = None
-    busy: bool = True
+    clearing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -136,9 +137,10 @@ class Idempotency:
             int(self._clock()) + IDEMPOTENCY_RECORD_S,
         )
         place = (tenant_id, key)
-        left = self._claims.get(place)
-        if left is not None:
-            await self._clear(left, digest)
+        while (left := self._claims.get(place)) is not None:
+            if left.fate is None:
+                raise _running() if left.record.request_digest == digest else _mismatch()
+            await self._clear(left)
         claim = self._claims[place] = Claim(record)
         try:
             found = await self._store.begin(record, int(self._clock()))
@@ -219,32 +221,23 @@ class Idempotency:
 
     def _leave(self, claim: Claim, fate: Fate) -> None:
         claim.fate = fate
-        claim.busy = False
         self._claims[claim.place] = claim
-        self._backlog.add(lambda: self._clear_later(claim))
+        self._backlog.add(lambda: self._clear(claim))
 
-    async def _clear_later(self, claim: Claim) -> None:
-        if self._claims.get(claim.place) is claim and not claim.busy:
-            await self._write_fate(claim)
+    async def _clear(self, claim: Claim) -> None:
+        """Put right what stands under a key, unless another has done so meanwhile.
 
-    async def _clear(self, claim: Claim, digest: bytes) -> None:
-        """Put right what stands under a key, so that it can be used; or refuse."""
-        if claim.busy:
-            if claim.fate is None and claim.record.request_digest != digest:
-                raise _mismatch()
-            raise _running()
-        await self._write_fate(claim)
-
-    async def _write_fate(self, claim: Claim) -> None:
-        claim.busy = True
-        try:
+        Raises:
+            StoreError: It must be tried again.
+        """
+        async with claim.clearing:
+            if self._claims.get(claim.place) is not claim:
+                return
             if claim.fate is Fate.UNKNOWN:
                 await self._store.settle(claim.unknown())
             elif await self._stands(claim.record):
                 await self._store.forget(*claim.place)
-        finally:
-            claim.busy = False
-        del self._claims[claim.place]
+            del self._claims[claim.place]
 
     async def _stands(self, record: IdempotencyRecord) -> bool:
         """Whether the record is there as we began it; if nothing is, it is afterwards.
