@@ -67,6 +67,7 @@ class StackOptions:
         port: Of the gateway; None: the usual one, or any that is free.
         parent: Whether the gateway is started.
         nitro_root: File that keeps the attestation root over restarts.
+        requests_per_minute: Of the first tenant.
         verbose: Show the parent's log lines.
     """
 
@@ -78,6 +79,7 @@ class StackOptions:
     port: int | None = None
     parent: bool = True
     nitro_root: Path | None = None
+    requests_per_minute: int = REQUESTS_PER_MINUTE
     verbose: bool = False
 
 
@@ -188,7 +190,9 @@ class DevStack:
 
     def _admit_client(self) -> None:
         name = f"developer-{secrets.token_hex(2)}"
-        self.tenant = create_tenant(self.plan, name, requests_per_minute=REQUESTS_PER_MINUTE)
+        self.tenant = create_tenant(
+            self.plan, name, requests_per_minute=self.options.requests_per_minute
+        )
         self.client_file = write_client_configuration(
             client_folder() / CLIENT_FILE, self.plan, self.deployed, self.tenant
         )
