@@ -375,16 +375,17 @@ class Recording:
     pieces: list[bytes] = field(default_factory=list[bytes])
     released: Released | None = None
 
-    async def begin(self, receipt_id: str) -> None:
+    def begin(self, receipt_id: str) -> None:
         self.begun = receipt_id
-        await asyncio.sleep(0)
 
-    async def content(self, framed: bytes) -> None:
+    def content(self, framed: bytes) -> None:
         self.pieces.append(framed)
-        await asyncio.sleep(0)
 
-    async def finish(self, released: Released) -> None:
+    def finish(self, released: Released, content: bytes) -> None:
+        self.pieces += [content] if content else []
         self.released = released
+
+    async def drained(self) -> None:
         await asyncio.sleep(0)
 
     def open(self, secret: AnswerSecret) -> OpenedAnswer:

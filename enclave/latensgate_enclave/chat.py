@@ -74,7 +74,7 @@ class ToolCall:
     """One call that the assistant made.
 
     Attributes:
-        id: 1 to 64 characters; a tool message answers by it.
+        id: Ours; a tool message answers by it.
         name: Of the tool.
         arguments: Parsed from the JSON text of the wire; an empty text is an empty object.
     """
@@ -183,7 +183,8 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
     rest, dropped = _honourable(body)
     request = _convert(rest)
     _check_arguments(request.messages)
-    messages = tuple(_message(index, each) for index, each in enumerate(request.messages))
+    ids: dict[str, str] = {}
+    messages = tuple(_message(index, each, ids) for index, each in enumerate(request.messages))
     _check_tool_turns(messages)
     if any(each.name is not None for each in request.messages):
         dropped.append("messages.name")
@@ -269,18 +270,25 @@ _ROLES: Final[dict[type[AnyMessage], Role]] = {
 }
 
 
-def _message(index: int, wire: AnyMessage) -> Message:
+def _message(index: int, wire: AnyMessage, ids: dict[str, str]) -> Message:
     role = _ROLES[type(wire)]
     if isinstance(wire, AssistantWire):
         texts = [*_texts(wire.content), *_texts(wire.refusal)]
-        calls = tuple(_call(index, number, each) for number, each in enumerate(wire.tool_calls))
+        calls = tuple(
+            _call(f"messages[{index}].tool_calls[{number}]", each, ids)
+            for number, each in enumerate(wire.tool_calls)
+        )
     else:
         texts, calls = list(_texts(wire.content)), ()
     if not texts and not calls and role != "tool":
         raise RequestInvalidError("a message says nothing", param=f"messages[{index}].content")
-    return Message(
-        role, tuple(texts), calls, wire.tool_call_id if isinstance(wire, ToolWire) else None
-    )
+    call_id = _own_id(wire.tool_call_id, ids) if isinstance(wire, ToolWire) else None
+    return Message(role, tuple(texts), calls, call_id)
+
+
+def _own_id(given: str, ids: dict[str, str]) -> str:
+    """Call ids are free text of the caller: the model sees ours, numbered by first use."""
+    return ids.setdefault(given, f"call_{len(ids)}")
 
 
 def _texts(content: str | Sequence[TextPartWire | RefusalPartWire] | None) -> Iterable[str]:
@@ -308,7 +316,7 @@ def _check_arguments(messages: Sequence[AnyMessage]) -> None:
         )
 
 
-def _call(index: int, number: int, wire: CallWire) -> ToolCall:
+def _call(place: str, wire: CallWire, ids: dict[str, str]) -> ToolCall:
     text = wire.function.arguments
     try:
         arguments = parse_json_object(
@@ -317,9 +325,9 @@ def _call(index: int, number: int, wire: CallWire) -> ToolCall:
     except MalformedError:
         raise RequestInvalidError(
             "the arguments of a tool call are not a JSON object",
-            param=f"messages[{index}].tool_calls[{number}].function.arguments",
+            param=f"{place}.function.arguments",
         ) from None
-    return ToolCall(wire.id, wire.function.name, arguments)
+    return ToolCall(_own_id(wire.id, ids), wire.function.name, arguments)
 
 
 def _check_tool_turns(messages: Sequence[Message]) -> None:

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from latensgate_enclave.chat import ToolCall
-    from latensgate_shared.strict_json import JSONObject, JSONValue
+    from latensgate_shared.strict_json import JSONObject
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -62,12 +60,14 @@ class ChatAnswer:
         tool_calls: In order.
         finish_reason: Why it ends.
         usage: What it cost.
+        size_bytes: Of the JSON that it came as: whether walking over it would hold others up.
     """
 
     text: tuple[str, ...] = field(repr=False)
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     usage: Usage
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,53 +157,45 @@ def _tool_call(call: ToolCall) -> JSONObject:
 
 
 class ChunkRenderer:
-    """Makes ``chat.completion.chunk`` objects of one streamed answer.
+    """Writes the ``chat.completion.chunk`` objects of one streamed answer, as JSON.
+
+    There is one for each token, so what they all repeat is written once and not made anew.
 
     Args:
         head: What every chunk repeats.
         include_usage: Whether the caller asked for a usage chunk.
     """
 
-    __slots__ = ("_head", "_include_usage")
+    __slots__ = ("_close", "_head", "_include_usage", "_open")
 
     def __init__(self, head: CompletionHead, *, include_usage: bool) -> None:
-        self._head = head.to_openai("chat.completion.chunk")
+        self._head = msgspec.json.encode(head.to_openai("chat.completion.chunk"))[:-1]
+        self._open = self._head + b',"choices":[{"index":0,"delta":'
+        self._close = b'}],"usage":null}' if include_usage else b"}]}"
         self._include_usage = include_usage
 
-    def begin(self) -> JSONObject:
+    def begin(self) -> bytes:
         """Return the first chunk, which alone names the role."""
-        return self._chunk({"role": "assistant", "content": "", "refusal": None}, None)
+        return self._chunk(b'{"role":"assistant","content":"","refusal":null}')
 
-    def render(self, deltas: Sequence[ChatDelta]) -> list[JSONObject]:
-        """Return the chunks of some deltas: one each, none for usage that nobody asked for."""
-        return [
-            self._render(each)
-            for each in deltas
-            if self._include_usage or not isinstance(each, Usage)
-        ]
-
-    def _render(self, delta: ChatDelta) -> JSONObject:
+    def render(self, delta: ChatDelta) -> bytes | None:
+        """Return the chunk of a delta; None for usage that nobody asked for."""
         if isinstance(delta, TextDelta):
-            return self._chunk({"content": delta.text}, None)
+            return self._chunk(b'{"content":' + msgspec.json.encode(delta.text) + b"}")
         if isinstance(delta, Finished):
-            return self._chunk({}, delta.finish_reason)
+            return self._chunk(b"{}", msgspec.json.encode(delta.finish_reason))
         if isinstance(delta, Usage):
-            return {**self._head, "choices": [], "usage": delta.to_openai()}
+            usage = msgspec.json.encode(delta.to_openai())
+            whole = self._head + b',"choices":[],"usage":' + usage + b"}"
+            return whole if self._include_usage else None
+        call: JSONObject = {"index": delta.index}
         if isinstance(delta, ToolCallBegun):
-            function: JSONObject = {"name": delta.name, "arguments": ""}
-            opening: JSONObject = {"id": delta.id, "type": "function", "function": function}
-            return self._chunk({"tool_calls": [{"index": delta.index, **opening}]}, None)
-        piece: JSONObject = {"index": delta.index, "function": {"arguments": delta.arguments}}
-        return self._chunk({"tool_calls": [piece]}, None)
+            call["id"], call["type"] = delta.id, "function"
+            call["function"] = {"name": delta.name, "arguments": ""}
+        else:
+            call["function"] = {"arguments": delta.arguments}
+        return self._chunk(msgspec.json.encode({"tool_calls": [call]}))
 
-    def _chunk(self, delta: JSONObject, finish_reason: JSONValue) -> JSONObject:
-        choice: JSONObject = {
-            "index": 0,
-            "delta": delta,
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
-        chunk: JSONObject = {**self._head, "choices": [choice]}
-        if self._include_usage:
-            chunk["usage"] = None
-        return chunk
+    def _chunk(self, delta: bytes, finish_reason: bytes = b"null") -> bytes:
+        middle = b',"logprobs":null,"finish_reason":'
+        return b"".join((self._open, delta, middle, finish_reason, self._close))

@@ -2,7 +2,7 @@
 
 One walk serves both: first it collects the texts for the scan, then it puts the scanned texts in
 their places. What the walk does not visit is not forwarded with caller content in it: message roles
-and numbers come from closed sets, tool call ids are replaced by our own.
+and numbers come from closed sets, tool call ids are our own.
 """
 
 from __future__ import annotations
@@ -74,47 +74,39 @@ def _replacer(texts: Iterable[str]) -> See:
 
 def _rewrite_request(request: ChatRequest, see: See) -> ChatRequest:
     prompt = Direction.PROMPT
-    ids: dict[str, str] = {}
     return replace(
         request,
-        messages=tuple(_message(message, see, ids) for message in request.messages),
-        tools=tuple(_tool(tool, see) for tool in request.tools),
+        messages=tuple([_message(message, see) for message in request.messages]),
+        tools=tuple([_tool(tool, see) for tool in request.tools]),
         forced_tool=request.forced_tool and see(TextPart(request.forced_tool, prompt)),
-        stop=tuple(see(TextPart(text, prompt)) for text in request.stop),
+        stop=tuple([see(TextPart(text, prompt)) for text in request.stop]),
     )
 
 
-def _message(message: Message, see: See, ids: dict[str, str]) -> Message:
-    is_result = message.role == "tool"
-    direction = Direction.TOOL_RESULTS if is_result else Direction.PROMPT
-    return replace(
-        message,
-        text=tuple(see(TextPart(text, direction)) for text in message.text),
-        tool_calls=tuple(_call(call, see, ids) for call in message.tool_calls),
-        tool_call_id=message.tool_call_id and _own_id(message.tool_call_id, ids),
-    )
+def _message(message: Message, see: See) -> Message:
+    direction = Direction.TOOL_RESULTS if message.role == "tool" else Direction.PROMPT
+    texts = [
+        # The model reads the parts of a message as one text, so they are scanned as one, too.
+        see(TextPart(text, direction, continues=number > 0))
+        for number, text in enumerate(message.text)
+    ]
+    calls = [_call(call, see) for call in message.tool_calls]
+    return Message(message.role, tuple(texts), tuple(calls), message.tool_call_id)
 
 
-def _own_id(given: str, ids: dict[str, str]) -> str:
-    """Call ids are free text of the caller: the model sees ours, numbered by first use."""
-    return ids.setdefault(given, f"call_{len(ids)}")
-
-
-def _call(call: ToolCall, see: See, ids: dict[str, str]) -> ToolCall:
-    return ToolCall(
-        _own_id(call.id, ids),
-        see(TextPart(call.name, Direction.TOOL_ARGUMENTS)),
-        _object(call.arguments, see, Direction.TOOL_ARGUMENTS),
-    )
+def _call(call: ToolCall, see: See) -> ToolCall:
+    direction = Direction.TOOL_ARGUMENTS
+    name = see(TextPart(call.name, direction))
+    return ToolCall(call.id, name, _object(call.arguments, see, direction))
 
 
 def _tool(tool: ToolSpec, see: See) -> ToolSpec:
     prompt = Direction.PROMPT
-    return replace(
-        tool,
-        name=see(TextPart(tool.name, prompt)),
-        description=tool.description and see(TextPart(tool.description, prompt)),
-        parameters=tool.parameters and _object(tool.parameters, see, prompt),
+    return ToolSpec(
+        see(TextPart(tool.name, prompt)),
+        tool.description and see(TextPart(tool.description, prompt)),
+        tool.parameters and _object(tool.parameters, see, prompt),
+        tool.strict,
     )
 
 

@@ -23,7 +23,6 @@ from latensgate_enclave.http1 import (
     ResponseEnd,
     ResponseHead,
     ResponseReader,
-    join_response,
 )
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import (
@@ -33,7 +32,7 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from typing import Self, SupportsIndex
 
     from latensgate_enclave.clock import EnclaveClock
@@ -65,11 +64,13 @@ class Call:
         request: What is sent.
         max_body_bytes: Largest answer body.
         deadline_ms: For the whole answer, milliseconds.
+        connected: Told the hex SHA-256 of the server's certificate before anything is sent.
     """
 
     request: HttpRequest
     max_body_bytes: int
     deadline_ms: int
+    connected: Callable[[str], None] | None = None
 
 
 class _Reader(asyncio.StreamReader):
@@ -102,14 +103,10 @@ class Reply:
 
     Attributes:
         head: Status and fields.
-        leaf_sha256: Hex SHA-256 of the server's certificate.
     """
 
-    def __init__(
-        self, head: ResponseHead, leaf_sha256: str, events: AsyncIterator[ResponseEvent]
-    ) -> None:
+    def __init__(self, head: ResponseHead, events: AsyncIterator[ResponseEvent]) -> None:
         self.head = head
-        self.leaf_sha256 = leaf_sha256
         self._events = events
 
     def __aiter__(self) -> Self:
@@ -191,20 +188,16 @@ class Egress:
         self._clock = clock
         self._idle: dict[str, list[_Connection]] = {}
 
-    async def send(self, call: Call) -> tuple[HttpResponse, str]:
+    async def send(self, call: Call) -> HttpResponse:
         """Send a request and wait for the whole answer.
-
-        Returns:
-            The answer and the hex SHA-256 of the server's certificate.
 
         Raises:
             EgressError: No answer came in time, or none at all.
             HTTPError: The answer is not strict HTTP/1.1 or too long.
         """
         async with self.open(call) as reply:
-            pieces: list[ResponseEvent] = [piece async for piece in reply]
-            whole = [reply.head, *pieces, ResponseEnd(reusable=False)]
-            return join_response(whole), reply.leaf_sha256
+            body = b"".join([piece async for piece in reply])
+            return HttpResponse(reply.head.status, reply.head.headers, body)
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncGenerator[Reply]:
@@ -219,13 +212,15 @@ class Egress:
         connection = await self._connection(call.request.host)
         reader = ResponseReader(max_body_bytes=call.max_body_bytes)
         connection.reusable = False
+        if call.connected is not None:
+            call.connected(connection.leaf_sha256)
         try:
             async with asyncio.timeout(call.deadline_ms / 1000):
                 await self._write(connection, call.request)
                 async with aclosing(self._events(connection, reader)) as events:
                     head = await anext(events)
                     assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
-                    yield Reply(head, connection.leaf_sha256, events)
+                    yield Reply(head, events)
         except TimeoutError:
             raise EgressError(
                 f"{call.request.host}: no whole answer within {call.deadline_ms} ms",

@@ -118,7 +118,7 @@ class KMSClient:
         signed = sign(request, credentials, key.scope, at_s=self._clock.now_s())
         call = Call(signed, AWS_ANSWER_MAX_BYTES, AWS_CONTROL_DEADLINE_MS)
         try:
-            response, _ = await self._egress.send(call)
+            response = await self._egress.send(call)
         except (EgressError, HTTPError) as error:
             raise KMSUnreachableError(f"KMS: {error.detail}") from None
         return parse(response)

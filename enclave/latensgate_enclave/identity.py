@@ -60,21 +60,33 @@ class CheckedIdentity:
 
 
 class UpstreamIdentity:
-    """Holds the credentials that passed, and how fresh the check is."""
+    """Holds the credentials that passed, and how fresh the check is.
+
+    Attributes:
+        is_foreign: Whether the credentials checked last were of another account; for health.
+    """
 
     def __init__(self, egress: Egress, clock: EnclaveClock, deployment: Deployment) -> None:
         self._egress = egress
         self._clock = clock
         self._deployment = deployment
         self._checked: CheckedIdentity | None = None
+        self._asked = self._accepted = 0  # numbers of calls of `accept`
+        self.is_foreign = False
 
     async def accept(self, credentials: Credentials) -> None:
         """Check credentials that the parent delivered, and use them if they pass.
 
+        Of those that pass, the ones delivered last are used, however long each check takes.
+
         Raises:
             LatensgateError: They did not pass, or could not be checked; the old ones stay.
         """
-        self._checked = await self._check(credentials)
+        self._asked += 1
+        number = self._asked
+        checked = await self._check(credentials)
+        if number > self._accepted:
+            self._accepted, self._checked = number, checked
 
     async def recheck(self) -> None:
         """Check the credentials in use again. Call it every `IDENTITY_CHECK_S`.
@@ -101,7 +113,9 @@ class UpstreamIdentity:
         answer = await self._ask(caller_identity_request(home), credentials, sts_scope(home))
         account = parse_caller_identity(answer).account
         if account != self._deployment.account:
+            self.is_foreign = True
             raise IdentityRefusedError("STS: the credentials are of another account")
+        self.is_foreign = False
         logging = {
             region: await self._is_logging(region, credentials)
             for region in self._deployment.regions
@@ -117,8 +131,7 @@ class UpstreamIdentity:
     ) -> HttpResponse:
         signed = sign(request, credentials, scope, at_s=self._clock.now_s())
         call = Call(signed, AWS_ANSWER_MAX_BYTES, AWS_CONTROL_DEADLINE_MS)
-        response, _ = await self._egress.send(call)
-        return response
+        return await self._egress.send(call)
 
     @property
     def held(self) -> CheckedIdentity | None:

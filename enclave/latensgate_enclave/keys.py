@@ -82,13 +82,15 @@ class Generation(Concealed):
 
     Attributes:
         publication: Its public side.
+        not_after: Of its manifest, seconds since 1970.
         opening_keys: Key id (8 bytes) → private key.
     """
 
-    __slots__ = ("opening_keys", "publication")
+    __slots__ = ("not_after", "opening_keys", "publication")
 
     def __init__(self, publication: Publication, opening_keys: Mapping[bytes, OpeningKey]) -> None:
         self.publication = publication
+        self.not_after = publication.manifest.not_after
         self.opening_keys = opening_keys
 
 
@@ -116,7 +118,7 @@ class KeyRing(Concealed):
         receipt_key: Signs this enclave's receipts; born and dying with the process.
     """
 
-    __slots__ = ("_clock", "_entropy", "_generations", "_nsm", "receipt_key")
+    __slots__ = ("_clock", "_entropy", "_generations", "_nsm", "_opening_keys", "receipt_key")
 
     def __init__(
         self, nsm: NSM, clock: EnclaveClock, entropy: Entropy, receipt_key: Ed25519PrivateKey
@@ -125,7 +127,7 @@ class KeyRing(Concealed):
         self._clock = clock
         self._entropy = entropy
         self.receipt_key = receipt_key
-        self._generations: list[Generation] = []
+        self._keep([])
 
     async def rotate(self, service_secret: bytes, facts: ManifestFacts) -> Publication:
         """Make new keys, have the NSM bind them, publish them; drop what has ended.
@@ -142,9 +144,8 @@ class KeyRing(Concealed):
         )
         publication = await self._publish(facts, keys)
         self._forget_ended()
-        self._generations.append(
-            Generation(publication, {key.key_id: key for key in opening.values()})
-        )
+        newest = Generation(publication, {key.key_id: key for key in opening.values()})
+        self._keep([*self._generations, newest])
         return publication
 
     async def _publish(self, facts: ManifestFacts, keys: tuple[HPKEKey, ...]) -> Publication:
@@ -180,14 +181,10 @@ class KeyRing(Concealed):
             raise KeyStaleError("no HPKE key exists: the KMS gate is not open")
         return self._generations[-1].publication
 
-    def opening_keys(self) -> dict[bytes, OpeningKey]:
+    def opening_keys(self) -> Mapping[bytes, OpeningKey]:
         """Return every key that still opens requests, by key id (8 bytes)."""
         self._forget_ended()
-        return {
-            key_id: key
-            for generation in self._generations
-            for key_id, key in generation.opening_keys.items()
-        }
+        return self._opening_keys
 
     def find(self, key_id: bytes) -> Generation:
         """Return the generation that holds a key.
@@ -217,12 +214,16 @@ class KeyRing(Concealed):
 
     def drop(self) -> None:
         """Forget every HPKE key: KMS has denied, or the enclave stops."""
-        self._generations.clear()
+        self._keep([])
 
     def _forget_ended(self) -> None:
-        now_s = self._clock.now_s() if self._generations else 0
-        self._generations = [
-            generation
-            for generation in self._generations
-            if generation.publication.manifest.not_after > now_s
-        ]
+        # The oldest is the first to end, as all live equally long.
+        if self._generations and self._generations[0].not_after <= self._clock.now_s():
+            self._keep(self._generations[1:])
+            self._forget_ended()
+
+    def _keep(self, generations: list[Generation]) -> None:
+        self._generations = generations
+        self._opening_keys = {
+            key_id: key for each in generations for key_id, key in each.opening_keys.items()
+        }

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import msgspec
 
+from latensgate_enclave.aside import Aside
 from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, offered_tools
 from latensgate_enclave.chat import ChatRequest, RequestInvalidError, parse_chat_request
 from latensgate_enclave.chat_answer import CompletionHead, render_completion
@@ -58,9 +59,16 @@ from latensgate_shared.answer_records import (
     encode_final_record,
 )
 from latensgate_shared.error_answers import WireError
-from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.errors import ErrorCode, LatensgateError, TooLargeError
 from latensgate_shared.kms_envelope import open_body
-from latensgate_shared.limits import ERROR_MESSAGE_MAX_CHARS, SEALED_REQUEST_MAX_BYTES
+from latensgate_shared.limits import (
+    CHUNK_FRAMED_MAX_BYTES,
+    ERROR_MESSAGE_MAX_CHARS,
+    PII_ANSWER_MAX_CHARS,
+    PII_REQUEST_MAX_CHARS,
+    SEALED_ANSWER_MAX_BYTES,
+    SEALED_REQUEST_MAX_BYTES,
+)
 from latensgate_shared.messages import DEFAULT_OPERATION
 from latensgate_shared.sealed import AnswerSealer, open_request, request_hash
 from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
@@ -73,12 +81,16 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii import ScannedTexts, TextPart
     from latensgate_shared.sealed import OpenedRequest, OpeningKey
     from latensgate_shared.sealed_plaintext import SealedPlaintext
+    from latensgate_shared.strict_json import JSONObject
 
 _Result = TypeVar("_Result")
 _Input = ParamSpec("_Input")
 _ASIDE_BYTES: Final = 8_192
-"""Longer requests are opened, checked and walked, and longer texts scanned, in a thread: they must
-not hold up everyone else's frames."""
+"""Longer requests and answers are opened, checked, walked and translated, and longer texts scanned,
+in a thread: they must not hold up everyone else's frames."""
+CONTENT_MAX_BYTES: Final = SEALED_ANSWER_MAX_BYTES - 2 * CHUNK_FRAMED_MAX_BYTES
+"""Of one answer, before it is sealed: nonce, framing and the final chunk need less than the rest,
+and one more chunk is kept for an error."""
 
 
 class Pipeline:
@@ -92,6 +104,7 @@ class Pipeline:
     def __init__(self, parts: Parts, require_open: Callable[[], None]) -> None:
         self.parts = parts
         self._require_open = require_open
+        self._aside = Aside()
 
     async def run(self, sealed: Sealed, sink: Sink) -> None:
         """Answer one unary request.
@@ -102,11 +115,25 @@ class Pipeline:
         opened = await self.open_sealed(sealed)
         record = self.new_record(opened)
         outcome = await self.guard(self._answer(opened, record, sink))
-        await uncut(self._conclude(opened, record, sink, outcome))
+        # Nothing is awaited until all is written: a cancel comes before or after, and the receipt
+        # reaches the parent either way.
+        content, released = self._concluded(opened, record, outcome)
+        sink.finish(released, content)
+        await sink.drained()
 
-    async def _conclude(
-        self, opened: Opened, record: Record, sink: Sink, outcome: bytes | WireError
-    ) -> None:
+    def _concluded(
+        self, opened: Opened, record: Record, outcome: bytes | WireError
+    ) -> tuple[bytes, Released]:
+        """Seal the outcome; what cannot be sealed becomes a sealed error with a receipt, too."""
+        try:
+            return self._sealed(opened, record, outcome)
+        except Exception as error:  # noqa: BLE001  # the model has run: there must be a receipt
+            record.hashes.pop("returned", None)
+            return self._sealed(opened, record, self.told(error))
+
+    def _sealed(
+        self, opened: Opened, record: Record, outcome: bytes | WireError
+    ) -> tuple[bytes, Released]:
         sealer = AnswerSealer(opened.answer_secret)
         error = outcome if isinstance(outcome, WireError) else None
         content = (
@@ -114,16 +141,16 @@ class Pipeline:
             if isinstance(outcome, WireError)
             else encode_content_record(outcome, pad=True)
         )
+        if len(content) > CONTENT_MAX_BYTES:
+            raise TooLargeError("the answer is longer than a sealed answer may be")
         framed = sealer.whole_content(content)
-        released = self.release(opened, record, sealer, error)
-        await sink.content(framed)
-        await sink.finish(released)
+        return framed, self.release(opened, record, sealer, error)
 
     async def _answer(self, opened: Opened, record: Record, sink: Sink) -> bytes:
-        await sink.begin(record.receipt_id)
+        sink.begin(record.receipt_id)
         admitted = await self.admit(opened, record)
         scanned = await self.scan(admitted, record)
-        forwarded = self.forward(scanned, record)
+        forwarded = await self.forward(scanned, record)
         answered = await self.answer(forwarded, record)
         body = self.render(opened, answered)
         record.hash_content("returned", body)
@@ -133,13 +160,17 @@ class Pipeline:
         """Run what may fail after the seal has opened: every failure becomes a sealed error."""
         try:
             return await step
-        except LatensgateError as refusal:
-            return wire_error(refusal)
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # see `told`
+            return self.told(error)
+
+    def told(self, error: BaseException) -> WireError:
+        """Return what the caller is told of a failure; of an unexpected one no text is told."""
+        if isinstance(error, LatensgateError):
+            return wire_error(error)
+        if isinstance(error, asyncio.CancelledError):
             return WireError(ErrorCode.ERR_CANCELLED, "the caller went away")
-        except Exception:  # noqa: BLE001  # no text of it may leave, yet the caller gets a receipt
-            self.parts.environment.events.emit(Event.INTERNAL)
-            return WireError(ErrorCode.ERR_INTERNAL, ErrorCode.ERR_INTERNAL.hint)
+        self.parts.environment.events.emit(Event.INTERNAL)
+        return WireError(ErrorCode.ERR_INTERNAL, ErrorCode.ERR_INTERNAL.hint)
 
     async def open_sealed(self, sealed: Sealed) -> Opened:
         """Step 1: open the seal, and the KMS envelope inside it if there is one.
@@ -148,8 +179,8 @@ class Pipeline:
             LatensgateError: It is not ours to open, or not what it says it is.
         """
         keys, outer = self.parts.keys, sealed.outer
-        opened, plaintext = await _aside(
-            len(sealed.wire) > _ASIDE_BYTES, _open_and_parse, sealed, keys.opening_keys()
+        opened, plaintext, digest = await self.work(
+            len(sealed.wire), outer.tenant_id, _open_and_parse, sealed, keys.opening_keys()
         )
         publication = keys.find(opened.key_id).publication
         if publication.attestation_hash != outer.attestation_hash:
@@ -163,13 +194,11 @@ class Pipeline:
             envelope = plaintext.fields.kms_envelope
             data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
             raw = open_body(data_key, plaintext.fields.request_id, plaintext.body)
-            body = await _aside(
-                len(raw) > _ASIDE_BYTES, parse_json_object, raw, max_bytes=SEALED_REQUEST_MAX_BYTES
-            )
-            secret = secret.with_data_key(data_key)
+            secret = secret.with_data_key(data_key)  # before an await: it may be wiped then
+            body = await self.work(len(raw), outer.tenant_id, _parse_body, raw)
         return Opened(
             outer=outer,
-            request_hash=request_hash(sealed.wire),
+            request_hash=digest,
             key_id=opened.key_id.hex(),
             publication=publication,
             plaintext=plaintext,
@@ -181,8 +210,10 @@ class Pipeline:
     def new_record(self, opened: Opened) -> Record:
         """Begin the private part of the receipt."""
         environment = self.parts.environment
+        tenant_id = opened.outer.tenant_id
         record = Record(
-            self.parts.receipts.new_id(opened.outer.tenant_id),
+            self.parts.receipts.new_id(tenant_id),
+            tenant_id,
             opened.plaintext.fields.request_id,
             opened.outer.model,
             environment.entropy,
@@ -214,13 +245,13 @@ class Pipeline:
         if fields.policy is not None:
             policy = policy.joined(parse_policy(fields.policy))
         record.policy_digest = self.parts.floor_digest if fields.policy is None else policy.digest()
-        is_long = len(opened.body_bytes) > _ASIDE_BYTES
-        request = await _aside(is_long, parse_chat_request, opened.body)
+        size = len(opened.body_bytes)
+        request = await self.work(size, record.tenant_id, parse_chat_request, opened.body)
         if request.stream != opened.outer.stream:
             raise RequestInvalidError("differs from the visible stream flag", param="stream")
         record.fields_dropped = request.dropped
         record.lap("validate")
-        return Admitted(request, policy, is_long)
+        return Admitted(request, policy, size)
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         """Steps 4 and 5: find personal data in every text part and apply the policy.
@@ -228,32 +259,36 @@ class Pipeline:
         Raises:
             LatensgateError: `ERR_PII_HARD_FAIL`, `ERR_PII_ENGINE` or `ERR_TOO_LARGE`.
         """
-        budget = Budget()
-        parts = await _aside(admitted.is_long, request_parts, admitted.request)
+        request, size = admitted.request, admitted.size_bytes
+        parts = await self.work(size, record.tenant_id, request_parts, request)
+        budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)
         scanned = await self.scan_parts(parts, admitted.policy, budget, record)
-        request = await _aside(
-            admitted.is_long, with_request_texts, admitted.request, scanned.texts
-        )
-        if _names(request) != _names(admitted.request):
-            raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
+        if scanned.changed:
+            masked = await self.work(
+                size, record.tenant_id, with_request_texts, request, scanned.texts
+            )
+            if _names(masked) != _names(request):
+                raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
+            request = masked
         record.lap("scan")
-        return Scanned(request, admitted.policy, budget)
+        return Scanned(request, admitted.policy, size)
 
     async def scan_parts(
         self, parts: list[TextPart], policy: Policy, budget: Budget, record: Record
     ) -> ScannedTexts:
         """Scan, in a thread if it takes long; count what was found, also where it refuses."""
-        engine = self.parts.engine
+        size = sum([len(part.text) for part in parts])
         try:
-            is_long = sum(len(part.text) for part in parts) > _ASIDE_BYTES
-            scanned = await _aside(is_long, scan_texts, engine, policy, parts, budget=budget)
+            scanned = await self.work(
+                size, record.tenant_id, scan_texts, self.parts.engine, policy, parts, budget=budget
+            )
         except PIIHardFailError as error:
             record.add_counts(error.counts)
             raise
-        record.add_verdict(scanned.verdict)
+        record.add_counts(scanned.verdict.counts)
         return scanned
 
-    def forward(self, scanned: Scanned, record: Record) -> Forwarded:
+    async def forward(self, scanned: Scanned, record: Record) -> Forwarded:
         """Step 6: translate for the model.
 
         Raises:
@@ -270,8 +305,9 @@ class Pipeline:
         traits = ModelTraits(
             sampling="sampling" in able, tools="tools" in able, forced_tools="forced_tools" in able
         )
-        body = build_converse_body(scanned.request, traits)
-        record.hash_content("forwarded", body)
+        body = await self.work(
+            scanned.size_bytes, record.tenant_id, _translated, scanned.request, traits, record
+        )
         record.model_served = route.model_id
         record.lap("translate")
         return Forwarded(scanned, Forwarding(route, body, offered_tools(scanned.request)))
@@ -282,16 +318,34 @@ class Pipeline:
         Raises:
             LatensgateError: The call failed, or the policy refuses the answer.
         """
-        answer, record.evidence = await self.parts.upstream.converse(forwarded.forwarding)
+        answer = await self.parts.upstream.converse(forwarded.forwarding, record.witness)
         record.usage = answer.usage
         record.lap("model")
         return Answered(await self.scan_answer(forwarded.scanned, answer, record))
 
     async def scan_answer(self, scanned: Scanned, answer: ChatAnswer, record: Record) -> ChatAnswer:
         """Apply the policy to an answer."""
-        found = await self.scan_parts(answer_parts(answer), scanned.policy, scanned.budget, record)
+        size, tenant_id = answer.size_bytes, record.tenant_id
+        parts = await self.work(size, tenant_id, answer_parts, answer)
+        budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
+        found = await self.scan_parts(parts, scanned.policy, budget, record)
+        if found.changed:
+            answer = await self.work(size, tenant_id, with_answer_texts, answer, found.texts)
         record.lap("scan_answer")
-        return with_answer_texts(answer, found.texts)
+        return answer
+
+    async def work(
+        self,
+        size: int,
+        tenant_id: str,
+        work: Callable[_Input, _Result],
+        *arguments: _Input.args,
+        **options: _Input.kwargs,
+    ) -> _Result:
+        """Do work here, or in a thread if what it goes over is long."""
+        if size > _ASIDE_BYTES:
+            return await self._aside.run(tenant_id, work, *arguments, **options)
+        return work(*arguments, **options)
 
     def completion_head(self, opened: Opened) -> CompletionHead:
         """Return what every object of one answer repeats."""
@@ -331,35 +385,21 @@ class Pipeline:
         return Released(final, receipt, values, error.code if error else None)
 
 
-async def _aside(
-    is_long: bool,  # noqa: FBT001  # the name of the argument at the call would say no more
-    work: Callable[_Input, _Result],
-    *arguments: _Input.args,
-    **options: _Input.kwargs,
-) -> _Result:
-    """Do work here, or in a thread if it is long."""
-    if is_long:
-        return await asyncio.to_thread(work, *arguments, **options)
-    return work(*arguments, **options)
-
-
 def _open_and_parse(
     sealed: Sealed, opening_keys: Mapping[bytes, OpeningKey]
-) -> tuple[OpenedRequest, SealedPlaintext]:
+) -> tuple[OpenedRequest, SealedPlaintext, str]:
     opened = open_request(opening_keys, sealed.outer.canonical(), sealed.wire)
-    return opened, parse_plaintext(opened.plaintext)
+    return opened, parse_plaintext(opened.plaintext), request_hash(sealed.wire)
 
 
-async def uncut(delivery: Coroutine[None, None, None]) -> None:
-    """Deliver to the end although the caller went away: the receipt must reach the parent.
+def _parse_body(raw: bytes) -> JSONObject:
+    return parse_json_object(raw, max_bytes=SEALED_REQUEST_MAX_BYTES)
 
-    A second cancel, which comes when the connection is lost and not flushed in time, does stop it.
-    """
-    task = asyncio.ensure_future(delivery)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
+
+def _translated(request: ChatRequest, traits: ModelTraits, record: Record) -> bytes:
+    body = build_converse_body(request, traits)
+    record.hash_content("forwarded", body)
+    return body
 
 
 _FAILURES: Final = (600, 900)

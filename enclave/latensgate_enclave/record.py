@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from latensgate_enclave.chat_answer import Usage
     from latensgate_enclave.environment import Entropy, MonotonicClock
-    from latensgate_enclave.pii import Verdict
     from latensgate_shared.strict_json import JSONObject
 
 _NS_PER_MS = 1_000_000
@@ -41,6 +40,7 @@ class Record:
 
     Attributes:
         receipt_id: Of the receipt that there will be.
+        tenant_id: Whose request.
         request_id: As sealed.
         model_asked: The alias of the caller.
         started_ns: Monotonic time at the start.
@@ -48,6 +48,7 @@ class Record:
     """
 
     receipt_id: str
+    tenant_id: str
     request_id: str
     model_asked: str
     entropy: Entropy = field(repr=False)
@@ -89,9 +90,9 @@ class Record:
         """Return milliseconds since the start."""
         return (self.monotonic_ns() - self.started_ns) // _NS_PER_MS
 
-    def add_verdict(self, verdict: Verdict) -> None:
-        """Add what a scan found and acted on."""
-        self.add_counts(verdict.counts)
+    def witness(self, evidence: JSONObject) -> None:
+        """Note who is asked, before anything is sent there: a call that fails is told, too."""
+        self.evidence = evidence
 
     def add_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Add counts by category and direction."""

@@ -91,8 +91,9 @@ class Service:
         reply: Reply,
         answer: AttestationAnswer | HealthAnswer | ConfigureKMSAnswer | DrainAnswer | Done,
     ) -> None:
-        await reply.head(answer.to_head())
-        await reply.end({})
+        reply.head(answer.to_head())
+        reply.end({})
+        await reply.drained()
 
     async def _infer(self, call: InferenceCall, body: bytes, reply: Reply) -> None:
         self._room.require_serving()
@@ -136,9 +137,9 @@ class Service:
         totals = UsageTotals(self._clock.now_s(), self._receipts.totals())
         body = encode_usage_totals(totals)
         signature = self._keys.receipt_key.sign(usage_signing_input(body))
-        await reply.head(UsageAnswer(signature).to_head())
-        await reply.body(body)
-        await reply.end({})
+        reply.head(UsageAnswer(signature).to_head())
+        reply.end({}, body)
+        await reply.drained()
 
     def _drain(self) -> DrainAnswer:
         return DrainAnswer(self._room.drain() - 1)  # without this call itself
@@ -162,7 +163,8 @@ class Service:
     def _bedrock_state(self) -> BedrockState:
         held = self._identity.held
         if held is None:
-            return BedrockState.UNCHECKED
+            foreign = self._identity.is_foreign
+            return BedrockState.FOREIGN_ACCOUNT if foreign else BedrockState.UNCHECKED
         if any(held.logging.values()):
             return BedrockState.LOGGING_ON
         return BedrockState.READY if self._identity.is_fresh else BedrockState.UNREACHABLE
@@ -208,14 +210,13 @@ class _ReplySink:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        self.drained = reply.drained
+        self.content = reply.body
 
-    async def begin(self, receipt_id: str) -> None:
-        await self._reply.head(InferenceHead(receipt_id).to_head())
+    def begin(self, receipt_id: str) -> None:
+        self._reply.head(InferenceHead(receipt_id).to_head())
 
-    async def content(self, framed: bytes) -> None:
-        await self._reply.body(framed)
-
-    async def finish(self, released: Released) -> None:
+    def finish(self, released: Released, content: bytes) -> None:
         end = InferenceEnd(
             final_chunk=released.final,
             receipt_public=released.receipt.public.canonical(),
@@ -224,4 +225,4 @@ class _ReplySink:
             pii_detected=released.values.pii_detected,
             code=released.code.name if released.code else None,
         )
-        await self._reply.end(end.to_head())
+        self._reply.end(end.to_head(), content)

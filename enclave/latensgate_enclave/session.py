@@ -46,18 +46,25 @@ if TYPE_CHECKING:
 
 
 class Reply(Protocol):
-    """Where a handler puts its answer: one head, any number of pieces, one end."""
+    """Where a handler puts its answer: one head, any number of pieces, one end.
 
-    async def head(self, fields: HeadMap) -> None:
+    Writing waits for nobody, so that no cancel comes between two writes; `drained` waits.
+    """
+
+    def head(self, fields: HeadMap) -> None:
         """Begin the answer."""
         ...
 
-    async def body(self, data: bytes) -> None:
-        """Send a piece of the body, waiting while the parent is slow."""
+    def body(self, data: bytes) -> None:
+        """Send a piece of the body."""
         ...
 
-    async def end(self, fields: HeadMap) -> None:
-        """Finish the answer."""
+    def end(self, fields: HeadMap, body: bytes = b"") -> None:
+        """Send the last piece of the body and finish the answer."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait while the parent is slow."""
         ...
 
 
@@ -303,15 +310,22 @@ class Session:
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
 
-    async def send_and_drain(self, event: Event) -> None:
-        """Send one event of an answer and wait while the parent is slow.
+    def write(self, *events: Event) -> None:
+        """Send events of an answer.
 
         Raises:
             LatensgateError: `ERR_CANCELLED`: the connection is gone.
         """
         if self._writer.is_closing():
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
-        self._writer.write(self._frames.send(event))
+        self._writer.write(b"".join([self._frames.send(event) for event in events]))
+
+    async def drained(self) -> None:
+        """Wait while the parent is slow.
+
+        Raises:
+            LatensgateError: `ERR_CANCELLED`: the connection is gone.
+        """
         try:
             await self._writer.drain()
         except OSError:
@@ -328,13 +342,14 @@ class _FrameReply:
     def __init__(self, session: Session, call_id: int) -> None:
         self._session = session
         self._call_id = call_id
+        self.drained = session.drained
 
-    async def head(self, fields: HeadMap) -> None:
-        await self._session.send_and_drain(Head(self._call_id, fields))
+    def head(self, fields: HeadMap) -> None:
+        self._session.write(Head(self._call_id, fields))
 
-    async def body(self, data: bytes) -> None:
-        for chunk in split_body(self._call_id, data):
-            await self._session.send_and_drain(chunk)
+    def body(self, data: bytes) -> None:
+        self._session.write(*split_body(self._call_id, data))
 
-    async def end(self, fields: HeadMap) -> None:
-        await self._session.send_and_drain(End(self._call_id, fields))
+    def end(self, fields: HeadMap, body: bytes = b"") -> None:
+        end = End(self._call_id, fields)
+        self._session.write(*split_body(self._call_id, body), end)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.environment import Environment
     from latensgate_enclave.keys import KeyRing, Publication
     from latensgate_enclave.measured import MeasuredConfiguration
-    from latensgate_enclave.pii import Budget, Policy, Tier1Engine
+    from latensgate_enclave.pii import Policy, Tier1Engine
     from latensgate_enclave.receipt_book import ReceiptBook
     from latensgate_enclave.replay import ReplayWindow
     from latensgate_enclave.upstream import BedrockUpstream, Forwarding
@@ -83,12 +83,12 @@ class Admitted:
     Attributes:
         request: As checked.
         policy: The effective one.
-        is_long: Whether walking over it would hold others up.
+        size_bytes: Of its JSON: whether walking over it would hold others up.
     """
 
     request: ChatRequest
     policy: Policy
-    is_long: bool
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,7 +97,7 @@ class Scanned:
 
     request: ChatRequest
     policy: Policy
-    budget: Budget
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -133,16 +133,20 @@ class Released:
 
 
 class Sink(Protocol):
-    """Where the sealed answer goes: the parent's connection."""
+    """Where the sealed answer goes: the parent's connection. Writing waits for nobody."""
 
-    async def begin(self, receipt_id: str) -> None:
+    def begin(self, receipt_id: str) -> None:
         """Say that it opened: from here on there will be a receipt of this id."""
         ...
 
-    async def content(self, framed: bytes) -> None:
+    def content(self, framed: bytes, /) -> None:
         """Send sealed content."""
         ...
 
-    async def finish(self, released: Released) -> None:
-        """Send the final chunk and what the parent stores."""
+    def finish(self, released: Released, content: bytes) -> None:
+        """Send the last sealed content, the final chunk and what the parent stores, at once."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait while the parent is slow."""
         ...

@@ -24,10 +24,14 @@ from latensgate_enclave.chat_answer import (
     Usage,
 )
 from latensgate_enclave.pii import Action, Direction
-from latensgate_enclave.pipeline import uncut
 from latensgate_shared.answer_records import encode_content_record, encode_error_record
-from latensgate_shared.errors import MalformedError
-from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
+from latensgate_shared.errors import MalformedError, TooLargeError
+from latensgate_shared.limits import (
+    BEDROCK_ANSWER_MAX_BYTES,
+    CALL_BODY_MAX_BYTES,
+    CHUNK_FRAMED_MAX_BYTES,
+    SEALED_ANSWER_CHUNKS_MAX_COUNT,
+)
 from latensgate_shared.sealed import AnswerSealer
 from latensgate_shared.strict_json import parse_json_object
 
@@ -38,12 +42,17 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii import Policy
     from latensgate_enclave.pipeline import Pipeline
     from latensgate_enclave.record import Record, StreamedHash
-    from latensgate_enclave.steps import Opened, Sealed, Sink
+    from latensgate_enclave.steps import Opened, Released, Sealed, Sink
     from latensgate_shared.error_answers import WireError
     from latensgate_shared.strict_json import JSONObject
 
 _PIECE_MAX_CHARS = 8_000
 """Characters of one content chunk: escaped in JSON at most 48 KB, so it fits into 64 KiB."""
+_CHUNK_OVERHEAD_BYTES = 64
+"""Response nonce, length and tag: more than any content chunk has."""
+_STREAM_MAX_BYTES = CALL_BODY_MAX_BYTES - 2 * CHUNK_FRAMED_MAX_BYTES
+_STREAM_MAX_CHUNKS = SEALED_ANSWER_CHUNKS_MAX_COUNT - 2
+"""Of the content; the rest is kept for an error, so that each stream can end with its receipt."""
 
 
 async def run_stream(pipeline: Pipeline, sealed: Sealed, sink: Sink) -> None:
@@ -55,7 +64,8 @@ async def run_stream(pipeline: Pipeline, sealed: Sealed, sink: Sink) -> None:
     opened = await pipeline.open_sealed(sealed)
     record = pipeline.new_record(opened)
     answer = _StreamedAnswer(pipeline, opened, record, sink)
-    await uncut(answer.conclude(await pipeline.guard(answer.run())))
+    answer.conclude(await pipeline.guard(answer.run()))
+    await sink.drained()
 
 
 class _StreamedAnswer:
@@ -69,51 +79,70 @@ class _StreamedAnswer:
         self._record = record
         self._sink = sink
         self._whole = _Collector()
+        self._bytes_left = _STREAM_MAX_BYTES
+        self._chunks_left = _STREAM_MAX_CHUNKS
+        self._unsent = b""
 
     async def run(self) -> None:
         """Send every content chunk but an error."""
         pipeline, record = self._pipeline, self._record
-        await self._sink.begin(record.receipt_id)
+        self._sink.begin(record.receipt_id)
         admitted = await pipeline.admit(self._opened, record)
         scanned = await pipeline.scan(admitted, record)
-        forwarded = pipeline.forward(scanned, record)
+        forwarded = await pipeline.forward(scanned, record)
         renderer = ChunkRenderer(
             pipeline.completion_head(self._opened), include_usage=scanned.request.include_usage
         )
         held = _must_hold(scanned.policy)
-        await self._send(renderer.begin())
-        async with pipeline.parts.upstream.converse_stream(forwarded.forwarding) as (pieces, seen):
-            record.evidence = seen
+        self._send(renderer.begin())
+        upstream = pipeline.parts.upstream
+        async with upstream.converse_stream(forwarded.forwarding, record.witness) as pieces:
             async for deltas in pieces:
                 self._whole.add(deltas)
                 if not held:
                     await self._send_all(renderer, deltas)
         record.usage = self._whole.usage
         record.lap("model")
-        answer = await pipeline.scan_answer(scanned, self._whole.answer(), record)
+        whole = await pipeline.work(self._whole.size_bytes, record.tenant_id, self._whole.answer)
+        answer = await pipeline.scan_answer(scanned, whole, record)
         if held:
             await self._send_all(renderer, _as_deltas(answer))
 
-    async def conclude(self, outcome: WireError | None) -> None:
-        """Send the error, if there is one, and the final chunk."""
-        if outcome is not None:
-            await self._sink.content(self._sealer.content(encode_error_record(outcome, pad=True)))
+    def conclude(self, outcome: WireError | None) -> None:
+        """Send the error, if there is one, and the final chunk. Nothing is awaited in between."""
         if self._returned is not None:
             self._record.hash_streamed("returned", self._returned)
         self._record.lap("stream")
-        released = self._pipeline.release(self._opened, self._record, self._sealer, outcome)
-        await self._sink.finish(released)
+        try:
+            released = self._released(outcome)
+        except Exception as error:  # noqa: BLE001  # the model has run: there must be a receipt
+            released = self._released(self._pipeline.told(error))
+        self._sink.finish(released, self._unsent)
+
+    def _released(self, outcome: WireError | None) -> Released:
+        if outcome is not None:
+            self._unsent += self._sealer.content(encode_error_record(outcome, pad=True))
+        return self._pipeline.release(self._opened, self._record, self._sealer, outcome)
 
     async def _send_all(self, renderer: ChunkRenderer, deltas: Sequence[ChatDelta]) -> None:
         for delta in deltas:
-            for chunk in renderer.render(list(_cut(delta))):
-                await self._send(chunk)
+            for piece in _cut(delta):
+                chunk = renderer.render(piece)
+                if chunk is not None:
+                    self._send(chunk)
+                    await self._sink.drained()
 
-    async def _send(self, chunk: JSONObject) -> None:
-        body = msgspec.json.encode(chunk)
-        self._returned = self._returned or self._record.begin_hash()
+    def _send(self, body: bytes) -> None:
+        content = encode_content_record(body, pad=True)
+        self._bytes_left -= len(content) + _CHUNK_OVERHEAD_BYTES
+        self._chunks_left -= 1
+        if self._bytes_left < 0 or self._chunks_left < 0:
+            # Before it is sealed: what is sealed and not sent would count in the answer's hash.
+            raise TooLargeError("the answer is longer than a stream may be")
+        if self._returned is None:
+            self._returned = self._record.begin_hash()
         self._returned.update(body)
-        await self._sink.content(self._sealer.content(encode_content_record(body, pad=True)))
+        self._sink.content(self._sealer.content(content))
 
 
 class _Collector:
@@ -121,6 +150,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
+        self.size_bytes = 0
         self._text: list[str] = []
         self._calls: list[tuple[ToolCallBegun, list[str]]] = []
         self._finish: FinishReason = "stop"
@@ -130,10 +160,12 @@ class _Collector:
         for delta in deltas:
             match delta:
                 case TextDelta():
+                    self.size_bytes += len(delta.text)
                     self._text.append(delta.text)
                 case ToolCallBegun():
                     self._calls.append((delta, []))
                 case ToolCallDelta():
+                    self.size_bytes += len(delta.arguments)
                     self._calls[delta.index][1].append(delta.arguments)
                 case Finished():
                     self._finish = delta.finish_reason
@@ -151,7 +183,8 @@ class _Collector:
             for begun, pieces in self._calls
         )
         usage = self.usage or Usage(0, 0)
-        return ChatAnswer(("".join(self._text),), calls, self._finish, usage)
+        text = "".join(self._text)
+        return ChatAnswer((text,), calls, self._finish, usage, self.size_bytes)
 
 
 def _arguments(text: str) -> JSONObject:
@@ -182,13 +215,11 @@ def _as_deltas(answer: ChatAnswer) -> list[ChatDelta]:
 
 def _cut(delta: ChatDelta) -> Sequence[ChatDelta]:
     """Cut what is too long for one content chunk."""
-    match delta:
-        case TextDelta() if len(delta.text) > _PIECE_MAX_CHARS:
-            return [TextDelta(piece) for piece in _pieces(delta.text)]
-        case ToolCallDelta() if len(delta.arguments) > _PIECE_MAX_CHARS:
-            return [ToolCallDelta(delta.index, piece) for piece in _pieces(delta.arguments)]
-        case _:
-            return [delta]
+    if isinstance(delta, TextDelta) and len(delta.text) > _PIECE_MAX_CHARS:
+        return [TextDelta(piece) for piece in _pieces(delta.text)]
+    if isinstance(delta, ToolCallDelta) and len(delta.arguments) > _PIECE_MAX_CHARS:
+        return [ToolCallDelta(delta.index, piece) for piece in _pieces(delta.arguments)]
+    return (delta,)
 
 
 def _pieces(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from latensgate_enclave.aws.bedrock import bedrock_scope, converse_request, verify_success
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
@@ -19,7 +19,7 @@ from latensgate_enclave.http1 import HttpResponse
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES, BEDROCK_STREAM_MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from latensgate_enclave.chat_answer import ChatAnswer, ChatDelta
     from latensgate_enclave.clock import EnclaveClock
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject
 
 _OK = 200
+Witness: TypeAlias = "Callable[[JSONObject], None]"
+"""Takes the evidence of one call, as receipts state it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,47 +66,49 @@ class BedrockUpstream:
         self._clock = clock
         self._deadline_ms = deadline_ms
 
-    async def converse(self, forwarding: Forwarding) -> tuple[ChatAnswer, JSONObject]:
-        """Return a whole answer and the evidence of the call.
+    async def converse(self, forwarding: Forwarding, witness: Witness) -> ChatAnswer:
+        """Return a whole answer.
+
+        Args:
+            forwarding: What is sent.
+            witness: Told the evidence of the call before anything is sent.
 
         Raises:
             LatensgateError: No checked credentials, no connection, or Bedrock refused.
         """
-        identity = self._identity.for_region(forwarding.route.region)
-        call = self._call(identity, forwarding, stream=False)
-        response, leaf_sha256 = await self._egress.send(call)
-        body = verify_success(response).body
-        answer = parse_converse_answer(body, offered=forwarding.offered)
-        return answer, _evidence(call, identity, leaf_sha256, forwarding.route.region)
+        response = await self._egress.send(self._call(forwarding, witness, stream=False))
+        return parse_converse_answer(verify_success(response).body, offered=forwarding.offered)
 
     @asynccontextmanager
     async def converse_stream(
-        self, forwarding: Forwarding
-    ) -> AsyncGenerator[tuple[AsyncIterator[list[ChatDelta]], JSONObject]]:
-        """Hand out an answer while it comes, and the evidence of the call.
+        self, forwarding: Forwarding, witness: Witness
+    ) -> AsyncGenerator[AsyncIterator[list[ChatDelta]]]:
+        """Hand out an answer while it comes; arguments as `converse`.
 
         Leaving the block early cuts the connection, which ends the model's work.
 
         Raises:
             LatensgateError: As `converse`; also while the answer comes.
         """
-        identity = self._identity.for_region(forwarding.route.region)
-        call = self._call(identity, forwarding, stream=True)
-        async with self._egress.open(call) as reply:
+        async with self._egress.open(self._call(forwarding, witness, stream=True)) as reply:
             if reply.head.status != _OK:
                 body = b"".join([piece async for piece in reply])
                 verify_success(HttpResponse(reply.head.status, reply.head.headers, body))
-            evidence = _evidence(call, identity, reply.leaf_sha256, forwarding.route.region)
             async with aclosing(_deltas(reply, offered=forwarding.offered)) as deltas:
-                yield deltas, evidence
+                yield deltas
 
-    def _call(self, identity: CheckedIdentity, forwarding: Forwarding, *, stream: bool) -> Call:
+    def _call(self, forwarding: Forwarding, witness: Witness, *, stream: bool) -> Call:
         route = forwarding.route
+        identity = self._identity.for_region(route.region)
         request = converse_request(route.region, route.model_id, forwarding.body, stream=stream)
         scope, at_s = bedrock_scope(route.region), self._clock.now_s()
         signed = sign(request, identity.credentials, scope, at_s=at_s)
         limit = BEDROCK_STREAM_MAX_BYTES if stream else BEDROCK_ANSWER_MAX_BYTES
-        return Call(signed, limit, self._deadline_ms)
+
+        def connected(leaf_sha256: str) -> None:
+            witness(_evidence(request.host, identity, leaf_sha256, route.region))
+
+        return Call(signed, limit, self._deadline_ms, connected)
 
 
 async def _deltas(reply: Reply, *, offered: frozenset[str]) -> AsyncGenerator[list[ChatDelta]]:
@@ -118,9 +122,9 @@ async def _deltas(reply: Reply, *, offered: frozenset[str]) -> AsyncGenerator[li
     stream.close()
 
 
-def _evidence(call: Call, identity: CheckedIdentity, leaf_sha256: str, region: str) -> JSONObject:
+def _evidence(host: str, identity: CheckedIdentity, leaf_sha256: str, region: str) -> JSONObject:
     return {
-        "host": call.request.host,
+        "host": host,
         "leaf_certificate_sha256": leaf_sha256,
         "account": identity.account,
         "region": region,

@@ -143,9 +143,15 @@ def encode_final_record(receipt: Receipt, values: AnswerValues) -> bytes:
     Raises:
         TooLargeError: It does not fit in one chunk.
     """
-    told: JSONObject = {name: getattr(values, name) for name in _VALUES}
-    # Both are canonical, and their names in order: so is the whole (RFC 8785, section 3.2.3).
-    whole = b'{"receipt":' + receipt.canonical() + b',"values":' + canonicalize(told)
+    # All are canonical, and their names in order: so is the whole (RFC 8785, section 3.2.3). No
+    # text of the values can hold a character to escape; their class has checked them.
+    told = (
+        f'{{"attestation_hash":"{values.attestation_hash}",'
+        f'"audit_receipt_id":"{values.audit_receipt_id}","latency_ms":{values.latency_ms},'
+        f'"pii_detected":{"true" if values.pii_detected else "false"},"usage":'
+    ).encode("ascii")
+    usage = canonicalize(values.usage) + b"}"
+    whole = b'{"receipt":' + receipt.canonical() + b',"values":' + told + usage
     record = append_pad(whole, pad=True)
     if len(record) > CHUNK_MAX_BYTES:
         raise TooLargeError(f"final record: at most {CHUNK_MAX_BYTES} bytes, found {len(record)}")

@@ -31,7 +31,7 @@ class Message:
 
     def to_head(self) -> dict[str, CBORValue]:
         """Return the fields for a frame; those that are None are left out."""
-        names, _ = _names(type(self))
+        names, _ = _names(type(self))  # type: ignore[arg-type]  # mypy 12190: a class is hashable
         return {
             name: value.value if isinstance(value, StrEnum) else value
             for name in names
@@ -56,7 +56,7 @@ def construct(make: Callable[..., _MessageT], values: Mapping[str, object]) -> _
 
 def check_names(what: str, head: HeadMap, message: type[Message]) -> None:
     """Refuse a missing, an unknown and a null field."""
-    names, required = _names(message)
+    names, required = _names(message)  # type: ignore[arg-type]  # as above
     formats.check_names(head.keys(), what, required, frozenset(names))
     if None in head.values():
         raise CallError(f"{what}: a field is null; optional ones are left out")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_shared import limits
@@ -43,6 +44,7 @@ _SIMPLE_VALUES: Final = {0xF4: False, 0xF5: True, 0xF6: None}
 _LONG: Final = 24
 """RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
 _HEAD_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
+_first: Final = itemgetter(0)
 _LONG_HEAD_SIZES: Final = ((25, 2), (26, 4), (27, 8))
 _HEAD_MINIMUM: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
 
@@ -238,8 +240,11 @@ def _write_array(value: Sequence[object], levels: int) -> bytes:
 
 
 def _write_map(value: Mapping[object, object], levels: int) -> bytes:
-    members = sorted([(_key(key), _write(member, levels)) for key, member in value.items()])
-    return head(0xA0, len(value)) + b"".join([part for member in members for part in member])
+    parts = [head(0xA0, len(value))]
+    for key, member in sorted([(_key(key), member) for key, member in value.items()], key=_first):
+        scalar = _SCALARS.get(type(member))  # looked up here: most members are no containers
+        parts += key, scalar(member) if scalar is not None else _write(member, levels)
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=256, typed=True)  # the names of our own heads, over and over

@@ -42,6 +42,8 @@ from latensgate_shared.frame_rules import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    _Members = dict[int | str, cbor.CBORValue]
+
 __all__ = [
     "CHUNK_DATA_MAX_BYTES",
     "TRANSITIONS",
@@ -144,7 +146,7 @@ class FrameConnection:
             if type(event) is Chunk:
                 self._apply_chunk(self._role, event)  # what it admits can be written
                 return _prefixed(_encode_chunk(event))
-            frame = _prefixed(cbor.encode(_array(event)))
+            frame = _prefixed(_encode(event))
             self._apply(self._role, event)
         except (IllegalError, MalformedError) as error:
             raise LocalProtocolError(f"frames: {error.detail}", code=error.code) from None
@@ -266,20 +268,24 @@ def _encode_chunk(chunk: Chunk) -> bytes:
     return _CHUNK_HEAD + cbor.head(0x00, chunk.call_id) + cbor.head(0x40, len(data)) + data
 
 
-def _array(event: Event) -> list[cbor.CBOREncodable]:
-    """Return the frame of an event that is not a chunk."""
-    kind = event.kind
+def _encode(event: Event) -> bytes:
+    """Return the frame of an event that is not a chunk: its parts one by one, as an array."""
     match event:
-        case Request():
-            return [kind, event.call_id, event.operation, dict(event.head)]
         case Head() | End():
-            return [kind, event.call_id, dict(event.head)]
-        case Error():
-            return [kind, event.call_id, event.code.name]
+            return _start(3, event.kind, event.call_id) + cbor.encode(dict(event.head))
         case Ping() | Pong():
-            return [kind, event.token]
+            return _start(2, event.kind, event.token)
+        case Request():
+            operation, head = cbor.encode(event.operation), cbor.encode(dict(event.head))
+            return _start(4, event.kind, event.call_id) + operation + head
+        case Error():
+            return _start(3, event.kind, event.call_id) + cbor.encode(event.code.name)
         case _:
-            return [kind, event.call_id]
+            return _start(2, event.kind, event.call_id)
+
+
+def _start(elements: int, kind: Kind, number: int) -> bytes:
+    return bytes((0x80 | elements, kind)) + cbor.encode(number)
 
 
 def _decode_chunk(frame: bytes) -> Chunk | None:
@@ -323,7 +329,7 @@ def _decode(frame: bytes) -> Event:
     return form[1](*fields)
 
 
-def _head(members: dict[int | str, cbor.CBORValue]) -> dict[str, cbor.CBORValue]:
+def _head(members: _Members) -> dict[str, cbor.CBORValue]:
     if not all(type(name) is str for name in members):
         raise IllegalError("a head with a name that is no text")
     return cast("dict[str, cbor.CBORValue]", members)
@@ -336,13 +342,29 @@ def _error_code(name: str) -> ErrorCode:
     return code
 
 
+def _request(call_id: int, operation: str, head: _Members) -> Request:
+    return Request(call_id, operation, _head(head))
+
+
+def _answer_head(call_id: int, head: _Members) -> Head:
+    return Head(call_id, _head(head))
+
+
+def _end(call_id: int, head: _Members) -> End:
+    return End(call_id, _head(head))
+
+
+def _error(call_id: int, name: str) -> Error:
+    return Error(call_id, _error_code(name))
+
+
 _FORMS: Final[Mapping[int, tuple[tuple[type, ...], Callable[..., Event]]]] = {
-    Kind.REQUEST: ((int, str, dict), lambda call, name, head: Request(call, name, _head(head))),
+    Kind.REQUEST: ((int, str, dict), _request),
     Kind.ACCEPTED: ((int,), Accepted),
-    Kind.HEAD: ((int, dict), lambda call, head: Head(call, _head(head))),
+    Kind.HEAD: ((int, dict), _answer_head),
     Kind.CHUNK: ((int, bytes), Chunk),
-    Kind.END: ((int, dict), lambda call, head: End(call, _head(head))),
-    Kind.ERROR: ((int, str), lambda call, name: Error(call, _error_code(name))),
+    Kind.END: ((int, dict), _end),
+    Kind.ERROR: ((int, str), _error),
     Kind.CANCEL: ((int,), Cancel),
     Kind.PING: ((int,), Ping),
     Kind.PONG: ((int,), Pong),

@@ -178,12 +178,21 @@ PII_TEXT_MAX_CHARS: Final = 1_048_576
 """Code points of one scanned text: above most context windows; 1 s when dense, 10 s at worst."""
 PII_REQUEST_MAX_CHARS: Final = 4_194_304
 """Code points scanned for one request, all texts together: bounds the time of one request."""
+PII_ANSWER_MAX_CHARS: Final = 2_097_152
+"""Code points scanned for one answer, besides the request's: a long request leaves it no less."""
 PII_TEXT_COST_CHARS: Final = 64
 """Code points that each text takes off that budget besides its own: an empty scan takes as long."""
 PII_FINDINGS_MAX_COUNT: Final = 100_000
-"""Findings of one request: more is not text that people write, and memory grows with each."""
+"""Findings of one request, and of one answer: more is not text that people write, and memory grows
+with each."""
 PII_REGEX_MAX_BYTES: Final = 32 * MIB
 """RE2 memory of one compiled pattern or set, its automaton's cache included; 8 MiB is RE2's own."""
+
+# --- long work beside the event loop of the enclave ---
+LONG_WORK_THREADS: Final = 4
+"""Threads for what takes long: they share one interpreter, so more would only switch more."""
+LONG_WORK_TENANT_THREADS: Final = 2
+"""Of these, at most so many for one tenant: scans of its choice leave half to everyone else."""
 
 # --- egress of the enclave ---
 EGRESS_CONNECT_TIMEOUT_MS: Final = 10_000

@@ -167,8 +167,8 @@ def _digest(data: bytes) -> str:
 class PrivatePart:
     """The private part as its canonical bytes: what is digested, sealed and read is one thing.
 
-    It is canonicalised once, when it is made from ``given``; its members are not checked here
-    (``check_private_part``).
+    It is canonicalised once, when it is made from ``given``: the object, or its JCS, where whoever
+    made the object has written that, too. Its members are checked by ``check_private_part`` only.
 
     Attributes:
         canonical: JCS of the private part.
@@ -178,12 +178,13 @@ class PrivatePart:
         JSONError: A value that JCS refuses.
     """
 
-    given: InitVar[JSONObject]
+    given: InitVar[JSONObject | bytes]
     canonical: bytes = field(init=False, repr=False)
     digest: str = field(init=False)
 
-    def __post_init__(self, given: JSONObject) -> None:
-        object.__setattr__(self, "canonical", canonicalize(given))
+    def __post_init__(self, given: JSONObject | bytes) -> None:
+        canonical = given if isinstance(given, bytes) else canonicalize(given)
+        object.__setattr__(self, "canonical", canonical)
         object.__setattr__(self, "digest", _digest(self.canonical))
 
     @property

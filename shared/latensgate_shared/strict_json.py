@@ -15,7 +15,7 @@ import json
 import re
 from itertools import accumulate
 from math import isfinite
-from typing import Final, NamedTuple, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from latensgate_shared.errors import MalformedError, TooLargeError
 from latensgate_shared.limits import (
@@ -24,6 +24,9 @@ from latensgate_shared.limits import (
     JSON_MAX_VALUES,
     JSON_TEXT_MEMBERS_MAX_COUNT,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSONValue: TypeAlias = (
     "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"  # recursive
@@ -194,6 +197,11 @@ _DECODER: Final = json.JSONDecoder(
     parse_float=_number,
     parse_constant=_constant,
 )
+_SCAN: Final = cast(
+    "Callable[[str, int], tuple[JSONValue, int]]",
+    _DECODER.scan_once,  # type: ignore[attr-defined]  # typeshed leaves it out
+)
+"""What ``raw_decode`` calls; it ends with ``StopIteration`` where no value begins."""
 _NOT_SPACE: Final = re.compile(r"[^ \t\n\r]")
 
 
@@ -213,11 +221,17 @@ def _check_end(text: str, position: int) -> None:
 def _value_at(text: str, position: int) -> tuple[JSONValue, int]:
     """Scan one value; the scanner's own errors may quote the text, so they are replaced."""
     try:
-        return cast("tuple[JSONValue, int]", _DECODER.raw_decode(text, position))
+        return _SCAN(text, position)
+    except StopIteration as error:
+        raise _no_value(cast("int", error.value), text) from None
     except json.JSONDecodeError as error:
-        raise JSONError(f"JSON: no valid value at character {error.pos} of {len(text)}") from None
+        raise _no_value(error.pos, text) from None
     except RecursionError:  # only where the caller's own stack is nearly full
         raise JSONError("JSON: nested deeper than the stack has room for") from None
+
+
+def _no_value(position: int, text: str) -> JSONError:
+    return JSONError(f"JSON: no valid value at character {position} of {len(text)}")
 
 
 def _expect(text: str, position: int, mark: str) -> int:

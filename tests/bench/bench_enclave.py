@@ -86,7 +86,7 @@ if TYPE_CHECKING:
         Sealed,
         Sink,
     )
-    from latensgate_enclave.upstream import Forwarding
+    from latensgate_enclave.upstream import Forwarding, Witness
     from latensgate_shared.receipts import Receipt
     from latensgate_shared.strict_json import JSONObject
 
@@ -135,16 +135,18 @@ class _Model(BedrockUpstream):
     def __init__(self) -> None:
         pass
 
-    async def converse(self, forwarding: Forwarding) -> tuple[ChatAnswer, JSONObject]:
+    async def converse(self, forwarding: Forwarding, witness: Witness) -> ChatAnswer:
         del forwarding
-        return ChatAnswer((TEXT,), (), "stop", Usage(230, 230)), EVIDENCE
+        witness(EVIDENCE)
+        return ChatAnswer((TEXT,), (), "stop", Usage(230, 230))
 
     @asynccontextmanager
     async def converse_stream(
-        self, forwarding: Forwarding
-    ) -> AsyncGenerator[tuple[AsyncIterator[list[ChatDelta]], JSONObject]]:
+        self, forwarding: Forwarding, witness: Witness
+    ) -> AsyncGenerator[AsyncIterator[list[ChatDelta]]]:
         del forwarding
-        yield self._pieces(), EVIDENCE
+        witness(EVIDENCE)
+        yield self._pieces()
 
     async def _pieces(self) -> AsyncIterator[list[ChatDelta]]:
         for _ in range(TOKENS):
@@ -215,9 +217,9 @@ class TimedPipeline(Pipeline):
         with self.stages.at("scan"):
             return await super().scan(admitted, record)
 
-    def forward(self, scanned: Scanned, record: Record) -> Forwarded:
+    async def forward(self, scanned: Scanned, record: Record) -> Forwarded:
         with self.stages.at("translate"):
-            return super().forward(scanned, record)
+            return await super().forward(scanned, record)
 
     async def scan_answer(self, scanned: Scanned, answer: ChatAnswer, record: Record) -> ChatAnswer:
         with self.stages.at("scan"):
@@ -237,19 +239,23 @@ class _Reply:
     stages: Stages
     sent: int = 0
 
-    async def head(self, fields: HeadMap) -> None:
+    def head(self, fields: HeadMap) -> None:
         with self.stages.at("frames"):
             self.sent += len(self.frames.send(Head(self.call_id, fields)))
 
-    async def body(self, data: bytes) -> None:
+    def body(self, data: bytes) -> None:
         with self.stages.at("frames"):
             for chunk in split_body(self.call_id, data):
                 self.sent += len(self.frames.send(chunk))
 
-    async def end(self, fields: HeadMap) -> None:
+    def end(self, fields: HeadMap, body: bytes = b"") -> None:
         assert "code" not in fields, fields["code"]
+        self.body(body)
         with self.stages.at("frames"):
             self.sent += len(self.frames.send(End(self.call_id, fields)))
+
+    async def drained(self) -> None:
+        """Nobody is slow here."""
 
 
 class Bench:

@@ -146,6 +146,7 @@ def parse_converse_answer(body: bytes, *, offered: frozenset[str]) -> ChatAnswer
         calls,
         _finish_reason(answer.stop_reason, has_calls=bool(calls)),
         _usage(answer.usage),
+        len(body),
     )
 
 

@@ -52,6 +52,9 @@ class Credentials:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    _keys: dict[str, bytes] = field(
+        default_factory=dict[str, bytes], init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not _ACCESS_KEY_ID.fullmatch(self.access_key_id):
@@ -59,6 +62,16 @@ class Credentials:
         for secret in (self.secret_access_key, self.session_token):
             if secret is not None and not _SECRET.fullmatch(secret):
                 raise CredentialsError("AWS credentials: a secret is outside its character set")
+
+    def signing_key(self, scope_text: str) -> bytes:
+        """Return the key of one day, Region and service; credentials live some hours at most."""
+        key = self._keys.get(scope_text)
+        if key is None:
+            key = b"AWS4" + self.secret_access_key.encode()
+            for part in scope_text.split("/"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._keys[scope_text] = key
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ def sign(
     canonical, names = _canonical_request(request, headers)
     scope_text = f"{stamp[:8]}/{scope.region}/{scope.service}/aws4_request"
     to_sign = f"{_ALGORITHM}\n{stamp}\n{scope_text}\n{sha256(canonical.encode()).hexdigest()}"
-    key = _signing_key(credentials.secret_access_key, scope_text)
+    key = credentials.signing_key(scope_text)
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
     authorization = (
         f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope_text}, "
@@ -131,10 +144,3 @@ def _canonical_request(
     lines += [f"{name}:{value}" for name, value in ordered]
     lines += ["", names, sha256(request.body).hexdigest()]
     return "\n".join(lines), names
-
-
-def _signing_key(secret: str, scope_text: str) -> bytes:
-    key = b"AWS4" + secret.encode()
-    for part in scope_text.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.pii.errors import PIIHardFailError, PIITooLargeError
-from latensgate_enclave.pii.findings import Category, Finding, without_explained
+from latensgate_enclave.pii.findings import Category, Finding, by_position, without_explained
 from latensgate_enclave.pii.policy import NO_OPINION, Action, Direction, Policy
 from latensgate_shared.limits import (
     PII_FINDINGS_MAX_COUNT,
@@ -30,11 +32,13 @@ class TextPart:
         text: The text.
         direction: Where it goes.
         hint: Words that say what it is, as the name of the JSON member that holds it.
+        continues: Whether it goes on where the part before it, of the same direction, ends.
     """
 
     text: str
     direction: Direction
     hint: str = ""
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,21 @@ class ScannedText:
 
 @dataclass(frozen=True, slots=True)
 class ScannedTexts:
-    """Texts after their policy, in the order in which they were given."""
+    """Texts after their policy, in the order in which they were given.
+
+    Attributes:
+        texts: With placeholders where the policy masks.
+        verdict: What was found.
+        changed: Whether any text is another one than was given.
+    """
 
     texts: tuple[str, ...]
     verdict: Verdict
+    changed: bool
 
 
 class Budget:
-    """What one request may make the engine do, over all its texts and both ways."""
+    """What one request, or one answer, may make the engine do, over all its texts."""
 
     __slots__ = ("_chars_left", "_findings_left")
 
@@ -141,22 +152,75 @@ def scan_texts(
         PIIEngineError: A scan could not be completed.
         PIIHardFailError: A category was found that the policy refuses; counts over all parts.
     """
-    budget = budget or Budget()
-    rules = {direction: policy.acting(direction) for direction in Direction}
-    tally = _Tally()
-    texts: list[str] = []
-    for part in parts:
-        budget.spend_chars(len(part.text) + PII_TEXT_COST_CHARS)
-        acting = rules[part.direction]
-        if not acting:
-            texts.append(part.text)
-            continue
-        found = engine.scan(part.text, categories=frozenset(acting), hint=part.hint)
-        budget.spend_findings(len(found))
-        acted = _acted_on(found, acting)
-        tally.add(acted, part.direction, acting)
-        texts.append(_masked(part.text, acted, acting))
-    return ScannedTexts(tuple(texts), tally.verdict())
+    scan = _Scan(engine, policy, budget or Budget())
+    given = list(parts)
+    start = 0
+    for end in range(1, len(given) + 1):
+        if end == len(given) or not given[end].continues:
+            scan.take(given[start:end])
+            start = end
+    changed = any(part.text is not text for part, text in zip(given, scan.texts, strict=True))
+    return ScannedTexts(tuple(scan.texts), scan.tally.verdict(), changed)
+
+
+class _Scan:
+    """One scan on its way over many texts."""
+
+    __slots__ = ("_budget", "_engine", "_policy", "tally", "texts")
+
+    def __init__(self, engine: Tier1Engine, policy: Policy, budget: Budget) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._budget = budget
+        self.tally = _Tally()
+        self.texts: list[str] = []
+
+    def take(self, parts: list[TextPart]) -> None:
+        """Scan parts that are read as one text: each alone, and what lies across their borders."""
+        direction = parts[0].direction
+        rules = self._policy.acting(direction)
+        across = self._across(parts, direction) if len(parts) > 1 else ()
+        start = 0
+        for part in parts:
+            end = start + len(part.text)
+            acted = self._acted(part.text, direction, part.hint)
+            self.tally.add(acted, direction, rules)
+            if across:
+                clipped = [_clipped(each, start, end) for each in across]
+                inside = [each for each in clipped if each.start < each.end]
+                acted = tuple(sorted([*acted, *inside], key=by_position))
+            self.texts.append(_masked(part.text, acted, rules))
+            start = end
+
+    def _across(self, parts: list[TextPart], direction: Direction) -> tuple[Finding, ...]:
+        """Find what no part holds alone, as a number split over two; counted once."""
+        borders = list(accumulate([len(part.text) for part in parts]))[:-1]
+        found = self._acted("".join([part.text for part in parts]), direction, parts[0].hint)
+        across = tuple(
+            each
+            for each in found
+            if bisect_right(borders, each.start) < bisect_left(borders, each.end)
+        )
+        self.tally.add(across, direction, self._policy.acting(direction))
+        return across
+
+    def _acted(self, text: str, direction: Direction, hint: str) -> tuple[Finding, ...]:
+        self._budget.spend_chars(len(text) + PII_TEXT_COST_CHARS)
+        categories = self._policy.categories(direction)
+        if not categories:
+            return ()
+        found = self._engine.scan(text, categories=categories, hint=hint)
+        if not found:
+            return ()
+        self._budget.spend_findings(len(found))
+        return _acted_on(found, self._policy.acting(direction))
+
+
+def _clipped(finding: Finding, start: int, end: int) -> Finding:
+    """Return what of a finding lies between two places, counted from the first of them."""
+    return replace(
+        finding, start=max(finding.start, start) - start, end=min(finding.end, end) - start
+    )
 
 
 class _Tally:
@@ -209,6 +273,8 @@ def _masked(text: str, findings: tuple[Finding, ...], rules: Mapping[Category, R
     parts: list[str] = []
     done = 0
     named: Finding | None = None
+    if not findings:
+        return text  # the very same: nothing was changed
     for finding in findings:
         if rules[finding.category].action is not Action.MASK:
             continue
@@ -218,7 +284,7 @@ def _masked(text: str, findings: tuple[Finding, ...], rules: Mapping[Category, R
             parts += [placeholder(named), text[done : finding.start]]
             named = finding
         done = max(done, finding.end)
-    return "".join([*parts, placeholder(named), text[done:]])
+    return text if named is None else "".join([*parts, placeholder(named), text[done:]])
 
 
 def placeholder(finding: Finding | None) -> str:

@@ -67,14 +67,14 @@ def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """
     joined: list[Finding] = []
     last_of: dict[Category, int] = {}
-    for finding in sorted(findings, key=_by_position):
+    for finding in sorted(findings, key=by_position):
         index = last_of.get(finding.category)
         if index is not None and finding.start < joined[index].end:
             joined[index] = _joined(joined[index], finding)
         else:
             last_of[finding.category] = len(joined)
             joined.append(finding)
-    return tuple(sorted(joined, key=_by_position))
+    return tuple(sorted(joined, key=by_position))
 
 
 def without_explained(
@@ -101,10 +101,11 @@ def without_explained(
         if finding.score >= CERTAIN:
             reach[strictness] = max(finding.end, reach.get(strictness, 0))
         kept.append(finding)
-    return tuple(sorted(kept, key=_by_position))
+    return tuple(sorted(kept, key=by_position))
 
 
-def _by_position(finding: Finding) -> tuple[int, int, str]:
+def by_position(finding: Finding) -> tuple[int, int, str]:
+    """Order findings by start, then end, then name."""
     return finding.start, finding.end, finding.category.value
 
 

@@ -93,6 +93,9 @@ class Policy:
     _acting: Mapping[Direction, Mapping[Category, Rule]] = field(
         init=False, repr=False, compare=False
     )
+    _categories: Mapping[Direction, frozenset[Category]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Sort the cells by direction, once: every text of every request asks for them."""
@@ -101,6 +104,8 @@ class Policy:
             if rule.action > Action.ALLOW:
                 acting[direction][category] = rule
         object.__setattr__(self, "_acting", acting)
+        categories = {direction: frozenset(rules) for direction, rules in acting.items()}
+        object.__setattr__(self, "_categories", categories)
 
     def joined(self, other: Policy) -> Policy:
         """Return the policy that is at least as strict as both in every cell."""
@@ -114,6 +119,10 @@ class Policy:
     def acting(self, direction: Direction) -> Mapping[Category, Rule]:
         """Return the rules of one direction that do anything."""
         return self._acting[direction]
+
+    def categories(self, direction: Direction) -> frozenset[Category]:
+        """Return the categories of `acting`."""
+        return self._categories[direction]
 
     def digest(self) -> str:
         """Name the policy: ``sha384:`` and the hex SHA-384 of its canonical JSON, all cells."""

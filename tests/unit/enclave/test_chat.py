@@ -89,10 +89,10 @@ def test_everything_honoured() -> None:
             Message(
                 "assistant",
                 (),
-                (ToolCall("c1", "look_up", {"q": [1]}), ToolCall("c2", "look_up", {})),
+                (ToolCall("call_0", "look_up", {"q": [1]}), ToolCall("call_1", "look_up", {})),
             ),
-            Message("tool", ("found",), tool_call_id="c1"),
-            Message("tool", (), tool_call_id="c2"),
+            Message("tool", ("found",), tool_call_id="call_0"),
+            Message("tool", (), tool_call_id="call_1"),
             Message("assistant", ("b", "no", "never")),
         ),
         tools=(ToolSpec("look_up", "Looks up.", schema, strict=True),),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
+    ChatDelta,
     ChunkRenderer,
     CompletionHead,
     Finished,
@@ -88,21 +91,26 @@ def chunk(delta: object, finish_reason: str | None = None, **more: object) -> di
     return {**REPEATED, "choices": [choice], **more}
 
 
+def rendered(renderer: ChunkRenderer, *deltas: ChatDelta) -> list[object]:
+    chunks = [renderer.render(delta) for delta in deltas]
+    return [json.loads(each) for each in chunks if each is not None]
+
+
 def test_chunks_without_usage() -> None:
     renderer = ChunkRenderer(HEAD, include_usage=False)
-    assert renderer.begin() == chunk({"role": "assistant", "content": "", "refusal": None})
-    found = renderer.render(
-        [
-            TextDelta("a"),
-            ToolCallBegun(0, "t1", "f"),
-            ToolCallDelta(0, "{}"),
-            Finished("tool_calls"),
-            Usage(3, 2, 1, 1),
-        ]
+    role = chunk({"role": "assistant", "content": "", "refusal": None})
+    assert json.loads(renderer.begin()) == role
+    found = rendered(
+        renderer,
+        TextDelta('a"\n'),
+        ToolCallBegun(0, "t1", "f"),
+        ToolCallDelta(0, "{}"),
+        Finished("tool_calls"),
+        Usage(3, 2, 1, 1),
     )
     opening = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": ""}}
     assert found == [
-        chunk({"content": "a"}),
+        chunk({"content": 'a"\n'}),
         chunk({"tool_calls": [{"index": 0, **opening}]}),
         chunk({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
         chunk({}, "tool_calls"),
@@ -111,7 +119,7 @@ def test_chunks_without_usage() -> None:
 
 def test_chunks_with_usage() -> None:
     renderer = ChunkRenderer(HEAD, include_usage=True)
-    assert renderer.render([TextDelta("a"), Finished("stop"), Usage(3, 2, 1, 1)]) == [
+    assert rendered(renderer, TextDelta("a"), Finished("stop"), Usage(3, 2, 1, 1)) == [
         chunk({"content": "a"}, usage=None),
         chunk({}, "stop", usage=None),
         {**REPEATED, "choices": [], "usage": USAGE},

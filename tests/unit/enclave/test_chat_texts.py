@@ -160,21 +160,6 @@ def test_texts_go_in_the_direction_that_policy_names() -> None:
     ]
 
 
-def test_call_ids_of_the_caller_are_not_forwarded() -> None:
-    calls = (ToolCall("bob@example.com", "t", {}), ToolCall("call_0", "t", {}))
-    request = ChatRequest(
-        "m",
-        (
-            Message("assistant", (), calls),
-            Message("tool", (), tool_call_id="call_0"),
-            Message("tool", (), tool_call_id="bob@example.com"),
-        ),
-    )
-    changed = with_request_texts(request, texts(request_parts(request)))
-    assert [call.id for call in changed.messages[0].tool_calls] == ["call_0", "call_1"]
-    assert [message.tool_call_id for message in changed.messages[1:]] == ["call_1", "call_0"]
-
-
 def test_too_few_texts_are_a_fault_and_not_a_shorter_request() -> None:
     request = request_with({"a": "b"})
     with pytest.raises((StopIteration, RuntimeError)):

@@ -189,10 +189,10 @@ def test_answer() -> None:
         "cacheWriteInputTokens": 100,
     }
     reasoning: JSONObject = {"reasoningContent": {"reasoningText": {"text": "hm"}}}
-    found = parse(answer(reasoning, {"text": "a"}, {"text": ""}, USE, stop="tool_use", usage=usage))
-    assert found == ChatAnswer(
-        ("a",), (ToolCall("t1", "f", {"a": [1]}),), "tool_calls", Usage(111, 2, 10, 100)
-    )
+    whole = answer(reasoning, {"text": "a"}, {"text": ""}, USE, stop="tool_use", usage=usage)
+    calls = (ToolCall("t1", "f", {"a": [1]}),)
+    used, size = Usage(111, 2, 10, 100), len(json.dumps(whole))
+    assert parse(whole) == ChatAnswer(("a",), calls, "tool_calls", used, size)
 
 
 def test_texts_of_several_blocks_are_one_text_for_the_scan() -> None:

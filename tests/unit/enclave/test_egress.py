@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -133,9 +133,10 @@ async def reset(writer: asyncio.StreamWriter) -> None:
 @in_loop
 async def test_an_answer_comes_with_the_hash_of_the_certificate() -> None:
     async with far(answering(OK)) as there:
-        response, leaf_sha256 = await there.egress.send(call(b"question"))
+        told: list[str] = []
+        response = await there.egress.send(replace(call(b"question"), connected=told.append))
     assert (response.status, response.body) == (200, b"ok")
-    assert leaf_sha256 == hashlib.sha256(certificate().der).hexdigest()
+    assert told == [hashlib.sha256(certificate().der).hexdigest()]
     assert there.dialled == [(HOST, 443)]
 
 
@@ -352,7 +353,7 @@ async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
 async def test_what_the_parent_sends_before_tls_is_never_an_answer() -> None:
     forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
     async with far(answering(OK), before_tls=forged) as there:
-        response, _ = await there.egress.send(call())
+        response = await there.egress.send(call())
     assert response.body == b"ok"
 
 
@@ -373,6 +374,6 @@ async def test_what_comes_unasked_does_not_answer_the_next_request() -> None:
         await there.egress.send(call())
         late.set()
         await asyncio.sleep(0.05)
-        response, _ = await there.egress.send(call())
+        response = await there.egress.send(call())
     assert response.status == 200
     assert len(there.dialled) == 2

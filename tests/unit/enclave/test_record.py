@@ -6,7 +6,6 @@ import json
 
 from enclave_doubles import Monotonic
 from latensgate_enclave.chat_answer import Usage
-from latensgate_enclave.pii import Verdict
 from latensgate_enclave.record import Record
 from latensgate_shared.receipts import salted_hash
 
@@ -16,7 +15,7 @@ def entropy(length: int, /) -> bytes:
 
 
 def new(monotonic: Monotonic) -> Record:
-    return Record("aud_0011223344556677", "request", "alias", entropy, monotonic)
+    return Record("aud_0011223344556677", "tnt_00112233", "request", "alias", entropy, monotonic)
 
 
 def test_what_was_not_reached_stays_empty() -> None:
@@ -53,7 +52,7 @@ def test_steps_are_hashed_with_a_salt_and_the_content_is_not_kept() -> None:
 
 def test_counts_of_several_scans_are_added() -> None:
     record = new(Monotonic())
-    record.add_verdict(Verdict({"EMAIL_ADDRESS": {"prompt": 1}}))
+    record.add_counts({"EMAIL_ADDRESS": {"prompt": 1}})
     record.add_counts({"EMAIL_ADDRESS": {"prompt": 2, "answer": 1}, "IBAN_CODE": {"prompt": 1}})
     assert record.pii_detected
     part = record.private_part()

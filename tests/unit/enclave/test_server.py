@@ -67,8 +67,8 @@ class Running:
 
 
 async def answer(_request: Request, _body: bytes, reply: Reply) -> None:
-    await reply.head({})
-    await reply.end({})
+    reply.head({})
+    reply.end({})
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -61,14 +62,18 @@ class Heard:
     pieces: list[bytes] = field(default_factory=list[bytes])
     end_fields: HeadMap | None = None
 
-    async def head(self, fields: HeadMap) -> None:
+    def head(self, fields: HeadMap) -> None:
         self.head_fields = fields
 
-    async def body(self, data: bytes) -> None:
+    def body(self, data: bytes) -> None:
         self.pieces.append(data)
 
-    async def end(self, fields: HeadMap) -> None:
+    def end(self, fields: HeadMap, body: bytes = b"") -> None:
+        self.pieces += [body] if body else []
         self.end_fields = fields
+
+    async def drained(self) -> None:
+        await asyncio.sleep(0)
 
 
 @dataclass

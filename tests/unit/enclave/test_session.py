@@ -14,7 +14,6 @@ import pytest
 from enclave_doubles import in_loop
 from latensgate_enclave import session as session_module
 from latensgate_enclave.events import EventLog
-from latensgate_enclave.pipeline import uncut
 from latensgate_enclave.session import Handler, Reply, Room, Session
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import (
@@ -80,9 +79,9 @@ class Peer:
 
 
 async def echo(request: Request, body: bytes, reply: Reply) -> None:
-    await reply.head({"operation": request.operation})
-    await reply.body(body)
-    await reply.end({"length": len(body)})
+    reply.head({"operation": request.operation})
+    reply.body(body)
+    reply.end({"length": len(body)})
 
 
 @asynccontextmanager
@@ -227,8 +226,8 @@ def test_the_upload_timer_does_not_count_the_answer(monkeypatch: pytest.MonkeyPa
 
     async def slow(_request: Request, _body: bytes, reply: Reply) -> None:
         await asyncio.sleep(0.03)
-        await reply.head({})
-        await reply.end({})
+        reply.head({})
+        reply.end({})
 
     @in_loop
     async def scenario() -> None:
@@ -365,7 +364,7 @@ async def test_an_answer_to_a_parent_that_is_gone_ends_as_cancelled() -> None:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             try:
-                await reply.head({})
+                reply.head({})
             except LatensgateError as error:
                 seen.append(error.code)
                 raise
@@ -385,15 +384,23 @@ async def test_a_delivery_that_waits_for_a_parent_that_goes_ends_as_cancelled() 
     began = asyncio.Event()
 
     async def deliver(reply: Reply) -> None:
-        await reply.head({})
+        reply.head({})
         began.set()
         try:
-            await reply.body(bytes(1 << 22))
+            reply.body(bytes(1 << 22))
+            await reply.drained()
         except LatensgateError as error:
             seen.append(error.code)
             raise
 
-    async with connected(lambda _request, _body, reply: uncut(deliver(reply))) as peer:
+    async def uncancelled(_request: Request, _body: bytes, reply: Reply) -> None:
+        delivery = asyncio.create_task(deliver(reply))
+        try:
+            await asyncio.shield(delivery)
+        except asyncio.CancelledError:
+            await delivery
+
+    async with connected(uncancelled) as peer:
         peer.call(1)
         await began.wait()
         peer.writer.transport.abort()
@@ -407,11 +414,9 @@ def test_a_parent_that_reads_nothing_does_not_hold_up_the_end(
     monkeypatch.setattr(session_module, "SESSION_CLOSE_TIMEOUT_MS", 10)
 
     async def flood(_request: Request, _body: bytes, reply: Reply) -> None:
-        await uncut(flooding(reply))
-
-    async def flooding(reply: Reply) -> None:
-        await reply.head({})
-        await reply.body(bytes(1 << 22))
+        reply.head({})
+        reply.body(bytes(1 << 22))
+        await reply.drained()
 
     @in_loop
     async def scenario() -> None:

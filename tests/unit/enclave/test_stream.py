@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import cast
@@ -23,6 +23,7 @@ from latensgate_enclave.chat_answer import (
 )
 from latensgate_enclave.pii import parse_policy
 from latensgate_enclave.pipeline import Pipeline
+from latensgate_enclave.steps import Released
 from latensgate_enclave.upstream import BedrockUpstream
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
@@ -69,13 +70,14 @@ class Scripted:
 
     @asynccontextmanager
     async def converse_stream(
-        self, _forwarding: object
-    ) -> AsyncGenerator[tuple[AsyncIterator[Sequence[ChatDelta]], JSONObject]]:
+        self, _forwarding: object, witness: Callable[[JSONObject], None]
+    ) -> AsyncGenerator[AsyncIterator[Sequence[ChatDelta]]]:
         async def pieces() -> AsyncIterator[Sequence[ChatDelta]]:
             for delta in self.deltas:
                 yield delta
 
-        yield pieces(), {"host": "scripted"}
+        witness({"host": "scripted"})
+        yield pieces()
 
 
 def flagging(made: Bench) -> Pipeline:
@@ -304,10 +306,14 @@ class Gone(Recording):
         super().__init__()
         self.after = after
 
-    async def content(self, framed: bytes) -> None:
+    def content(self, framed: bytes) -> None:
         if len(self.pieces) == self.after:
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
-        await super().content(framed)
+        super().content(framed)
+
+    def finish(self, released: Released, content: bytes) -> None:
+        del released, content
+        raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
 
 
 @pytest.mark.parametrize("after", [0, 2])

@@ -13,6 +13,7 @@ from latensgate_enclave.chat_answer import Finished, TextDelta, Usage
 from latensgate_enclave.identity import IdentityRefusedError
 from latensgate_enclave.upstream import Forwarding
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.strict_json import JSONObject
 from latensgate_sim.faults import Fault, FaultKind, throttled
 from latensgate_sim.world import ACCOUNT
 
@@ -29,7 +30,9 @@ async def test_an_answer_comes_with_evidence_of_who_gave_it() -> None:
         made.world.home.control.logging_accounts.add(ACCOUNT)
         await made.identity.accept(credentials(made.world.service))
         made.advance(5)
-        answer, evidence = await made.parts.upstream.converse(forwarding(made))
+        seen: list[JSONObject] = []
+        answer = await made.parts.upstream.converse(forwarding(made), seen.append)
+        (evidence,) = seen
         assert answer.text == ("You said: Hello",)
         leaf = evidence.pop("leaf_certificate_sha256")
         assert isinstance(leaf, str)
@@ -48,10 +51,11 @@ async def test_an_answer_comes_with_evidence_of_who_gave_it() -> None:
 async def test_a_stream_hands_out_deltas_and_the_same_evidence() -> None:
     async with bench() as made:
         await made.identity.accept(credentials(made.world.service))
-        _, unary = await made.parts.upstream.converse(forwarding(made))
-        async with made.parts.upstream.converse_stream(forwarding(made)) as (pieces, evidence):
+        seen: list[JSONObject] = []
+        await made.parts.upstream.converse(forwarding(made), seen.append)
+        async with made.parts.upstream.converse_stream(forwarding(made), seen.append) as pieces:
             deltas = [delta async for piece in pieces for delta in piece]
-        assert evidence == unary
+        assert seen[0] == seen[1]
         assert "".join(each.text for each in deltas if isinstance(each, TextDelta)) == (
             "You said: Hello"
         )
@@ -71,12 +75,12 @@ def test_without_checked_credentials_nothing_is_sent(*, stream: bool) -> None:
     scenario()
 
 
-async def call(made: Bench, *, stream: bool) -> None:
-    upstream = made.parts.upstream
+async def call(made: Bench, *, stream: bool, seen: list[JSONObject] | None = None) -> None:
+    upstream, witness = made.parts.upstream, (seen if seen is not None else []).append
     if not stream:
-        await upstream.converse(forwarding(made))
+        await upstream.converse(forwarding(made), witness)
         return
-    async with upstream.converse_stream(forwarding(made)) as (pieces, _):
+    async with upstream.converse_stream(forwarding(made), witness) as pieces:
         async for _piece in pieces:
             pass
 
@@ -89,11 +93,13 @@ def test_a_lost_call_is_told_and_not_repeated(accident: Accident, *, stream: boo
         async with bench() as made:
             await made.identity.accept(credentials(made.world.service))
             made.cloud.fail("converse-stream" if stream else "converse", accident)
+            evidence: list[JSONObject] = []
             with pytest.raises(LatensgateError) as caught:
-                await call(made, stream=stream)
+                await call(made, stream=stream, seen=evidence)
             assert caught.value.code is ErrorCode.ERR_UPSTREAM
             seen = len(made.world.home.bedrock.seen)
             assert seen == (1 if accident is Accident.LOST else 0)
+            assert evidence[0]["account"] == ACCOUNT  # who was asked is known all the same
 
     scenario()
 

@@ -36,6 +36,7 @@ STATED = {
         f"Messages: 1 to {limits.CHAT_MESSAGES_MAX_COUNT:,},": True,
         f"{limits.PII_TEXT_MAX_CHARS:,} characters, all scanned texts together "
         f"{limits.PII_REQUEST_MAX_CHARS:,}": True,
+        f"the texts of the answer together {limits.PII_ANSWER_MAX_CHARS:,}": True,
     },
     "key-policy.md": {f"at most {limits.KMS_KEY_POLICY_MAX_BYTES:,} bytes": True},
     "frames.md": {
