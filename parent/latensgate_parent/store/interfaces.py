@@ -210,7 +210,7 @@ class TenantStore(Protocol):
         ...
 
     async def replace_tenant(self, tenant: Tenant) -> bool:
-        """Change name, limit or disabling of a tenant; False if there is none."""
+        """Change name, limit or disabling of a tenant, not its age; False if there is none."""
         ...
 
     async def tenant(self, tenant_id: str) -> Tenant | None:
@@ -242,7 +242,11 @@ class TenantStore(Protocol):
         ...
 
     async def rotate_key(self, old: APIKey, new: APIKey) -> bool:
-        """Store ``old`` (with its new end) and insert ``new``, in one transaction."""
+        """Store ``old`` (with its new end) and insert ``new``, in one transaction.
+
+        False, and nothing is stored, if the tenant has no such key or it is revoked: a rotation
+        that crosses a revocation does not bring the key back.
+        """
         ...
 
 
@@ -250,7 +254,10 @@ class ReceiptStore(Protocol):
     """Receipts and start records."""
 
     async def insert_start(self, start: StartRecord) -> None:
-        """Return when the record is durable."""
+        """Return when the record is durable.
+
+        The identical record twice is no error, another one under its id is.
+        """
         ...
 
     async def insert_receipt(
@@ -259,7 +266,8 @@ class ReceiptStore(Protocol):
         """Return when the receipt, and with it the answer to replay, are durable.
 
         Storing the identical receipt twice is no error: the first write may have been confirmed
-        to nobody.
+        to nobody. ``stored_at_ms`` may differ; the first stays. Another receipt under an id of its
+        tenant is a ``StoreError``, and then ``answered`` is not stored either.
         """
         ...
 
@@ -268,11 +276,11 @@ class ReceiptStore(Protocol):
         ...
 
     async def receipts(self, tenant_id: str, query: ReceiptQuery) -> ReceiptPage:
-        """Return a page of a tenant's receipts."""
+        """Return a page of a tenant's receipts, in the order of storing, the latest first."""
         ...
 
     async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
-        """Return start records without a receipt: answers that were cut by a crash."""
+        """Return start records without a receipt: still running or cut by a crash, oldest first."""
         ...
 
 
@@ -287,7 +295,11 @@ class IdempotencyStore(Protocol):
         ...
 
     async def settle(self, record: IdempotencyRecord) -> None:
-        """Replace a running record by an answered one or one of unknown outcome."""
+        """Replace a running record by an answered one or one of unknown outcome.
+
+        What is not running, or began with other bytes, stays as it is, and that is no error: it
+        may have expired, and whoever retries a settlement finds it done.
+        """
         ...
 
     async def forget(self, tenant_id: str, idempotency_key: str) -> None:
