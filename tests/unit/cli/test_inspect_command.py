@@ -17,7 +17,7 @@ from rich.console import Console
 
 from latensgate.cli import __main__ as entry
 from latensgate.cli.__main__ import cli
-from latensgate.cli.exit_codes import KIND_TO_CODE, ExitCode
+from latensgate.cli.exit_codes import INSPECTION_CODES, KIND_TO_CODE, ExitCode
 from latensgate.cli.inspection import Question
 from latensgate.cli.inspection import inspect as look
 from latensgate.cli.machine import to_json
@@ -410,7 +410,7 @@ def test_every_published_document_is_shown_without_a_fault() -> None:
 def test_help_and_the_page_list_every_exit_code() -> None:
     shown = inspect("--help").output
     page = (REPOSITORY / "docs" / "exit-codes.md").read_text()
-    for code in ExitCode:
+    for code in INSPECTION_CODES:
         assert f"{code:>2}  {code.meaning}" in shown
         assert f"| {code:d} | `{code.verdict}` | {code.meaning} |" in page
 

@@ -16,7 +16,7 @@ from latensgate.cli.config_show import config
 from latensgate.cli.conformance import conformance
 from latensgate.cli.dev import dev
 from latensgate.cli.doctor import doctor
-from latensgate.cli.exit_codes import ExitCode
+from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.health import health
 from latensgate.cli.keys import keys
 from latensgate.cli.models import models
@@ -58,26 +58,29 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
     try:
-        sys.exit(_run())
+        code = _run()
+        sys.stdout.flush()
     except BrokenPipeError:
         _close_output()
-        sys.exit(ExitCode.BROKEN_PIPE)
+        code = ExitCode.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the outermost frame: told in a sentence, with its own exit code
         click.echo(f"Error: internal fault ({type(error).__name__}); please report it", err=True)
-        sys.exit(ExitCode.INTERNAL)
+        code = ExitCode.INTERNAL
+    sys.exit(code)
 
 
 def _run() -> int:
     try:
         ended = cli(prog_name="latensgate", standalone_mode=False)
-        sys.stdout.flush()
+    except SystemExit as stopped:  # how commands end; what they printed is still to be written
+        ended = stopped.code
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        ended = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)  # the line on which ^C stands
-        return ExitCode.INTERRUPTED
-    return ended if isinstance(ended, int) else 0
+        ended = ExitCode.INTERRUPTED
+    return ended if isinstance(ended, int) else DONE
 
 
 def _close_output() -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 
 from latensgate.cli.attest_live import show_live
 from latensgate.cli.evidence import STDIN, UnreadableError, read_file, recognise
 from latensgate.cli.exit_codes import INSPECTION_CODES, ExitCode, epilog
 from latensgate.cli.inspection import Question, inspect
 from latensgate.cli.machine import to_json
+from latensgate.cli.output import Terminal
 from latensgate.cli.render import report
 from latensgate.cli.session import gateway_options, run_session
 from latensgate.verify.document import parse_untrusted_document
@@ -94,7 +94,7 @@ def inspect_command(file: str, *, as_json: bool, at: str, **options: str | None)
     if as_json:
         click.echo(to_json(inspection))
     else:
-        Console(highlight=False).print(report(inspection))
+        Terminal().print(report(inspection))
     sys.exit(inspection.code)
 
 

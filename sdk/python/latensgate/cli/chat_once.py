@@ -22,7 +22,7 @@ from latensgate.cli.chat_view import (
 from latensgate.cli.evidence import UnreadableError
 from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.failures import Failure
-from latensgate.cli.live import attest_live
+from latensgate.cli.live import attest_live, hand_to_sdk
 from latensgate.cli.receipt_view import verdict
 from latensgate.cli.text import printable
 from latensgate.verify.errors import ConfigurationError
@@ -109,6 +109,7 @@ def proven(session: Session) -> Attested:
         told = next((step for step in live.steps if step.state.value == "failed"), None)
         where = "" if told is None else f" at step {told.number} ({told.title.lower()})"
         session.out.fail(refusal(live.code, f"attestation refused{where}: {detail}"))
+    hand_to_sdk(live.attested, session.found)
     return live.attested
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from latensgate.cli.archive import Archive, Evidence
 from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.failures import failure_of
-from latensgate.cli.receipt_view import Check, check_line, pii_words, usage_words
+from latensgate.cli.receipt_view import Check, checks_table, pii_words, usage_words
 from latensgate.cli.simple import facts_table, plain, short_hash
 from latensgate.cli.text import coarse, utc
 from latensgate.verify import VerificationError, verify_receipt
@@ -74,7 +74,7 @@ def _answer_text(text: str) -> Text:
 def receipt_line(receipt: AnswerReceipt) -> Text:
     """Return the verdict on one line."""
     simulated = receipt.status == "simulated"
-    told = Text("✓ ", "bold yellow" if simulated else "bold green")
+    told = Text.assemble(("✓ ", "bold yellow" if simulated else "bold green"))
     told.append("simulated" if simulated else "verified", "yellow" if simulated else "green")
     scan = "personal data found" if receipt.pii_detected else "no personal data"
     facts = (
@@ -119,16 +119,16 @@ def _checks(
     root = "a simulator's root" if receipt.status == "simulated" else "Amazon's root"
     suite = next(SUITES[key.suite] for key in manifest.hpke_keys if key.key_id == public.key_id)
     return (
-        Check("The attestation document verifies", f"13 steps, under {root}, your image"),
-        Check("Your question was sealed to a key in it", f"{public.key_id}, {suite}"),
-        Check("The receipt is signed by the key in it", f"Ed25519, {receipt.audit_receipt_id}"),
-        Check("It is of exactly the bytes that you sent", short_hash(public.request_hash)),
-        Check("... and of exactly the bytes that came back", short_hash(public.response_hash)),
-        Check("Its private part is the one it commits to", short_hash(public.private_digest)),
-        Check("It was issued while those keys lived", f"{coarse(public.issued_at)} UTC"),
-        Check("Personal data was scanned for before the model", pii_words(private.get("pii"))),
-        Check("The model that was asked", _model(private)),
-        Check("It stands in the enclave's chain of receipts", f"place {public.sequence:,}"),
+        Check("Attestation document verifies", f"13 steps, {root}, image that you accept"),
+        Check("Question was sealed to a key in it", f"{public.key_id}, {suite}"),
+        Check("Receipt is signed by the key in it", f"Ed25519, {receipt.audit_receipt_id}"),
+        Check("It covers the bytes that you sent", short_hash(public.request_hash)),
+        Check("It covers the bytes that came back", short_hash(public.response_hash)),
+        Check("It commits to its private part", short_hash(public.private_digest)),
+        Check("It was issued while the keys lived", f"{coarse(public.issued_at)} UTC"),
+        Check("Personal data was looked for", pii_words(private.get("pii"))),
+        Check("Model that was asked", _model(private)),
+        Check("Place in the enclave's chain", f"place {public.sequence:,}"),
     )
 
 
@@ -148,14 +148,12 @@ def _model(private: JSONObject) -> str:
 def explanation(receipt: AnswerReceipt, checks: tuple[Check, ...]) -> list[RenderableType]:
     """Return the receipt's verdict, step by step."""
     title = Text.assemble(("Receipt ", "bold"), plain(receipt.audit_receipt_id, "bold"))
-    told: list[RenderableType] = [title]
-    told += [check_line(number, check) for number, check in enumerate(checks, 1)]
     rows = [
         ("tokens", plain(usage_words(receipt.usage))),
         ("in the enclave", plain(f"{receipt.latency_ms:,} ms")),
         ("document", plain(receipt.attestation_hash)),
     ]
-    return [*told, "", facts_table(rows), ""]
+    return [title, checks_table(checks), "", facts_table(rows), ""]
 
 
 def receipt_json(receipt: AnswerReceipt) -> JSONObject:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latensgate.cli.output import Terminal
 from latensgate.conformance.case import UNSUPPORTED, CaseError
 from latensgate.conformance.load import load_cases
 from latensgate.conformance.runner import Command, ImplementationError, in_process, run
@@ -116,7 +116,7 @@ def _json(outcomes: Sequence[Outcome]) -> str:
 
 
 def _print(outcomes: Sequence[Outcome]) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("vectors")
     for name in ("cases", "agree", "disagree", "unsupported"):

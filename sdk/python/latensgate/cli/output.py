@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject
 
 
+class Terminal(Console):
+    """A console that leaves a reader who went away to ``main``, and colours nothing by itself."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, stderr=stderr)
+
+    def on_broken_pipe(self) -> None:
+        """Tell the caller; the library would end the process with a code of its own."""
+        raise BrokenPipeError
+
+
 class Output:
     """Standard output and error of one command.
 
@@ -29,8 +40,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, emoji=False, markup=False)
-        self.error = Console(highlight=False, emoji=False, markup=False, stderr=True)
+        self.console = Terminal()
+        self.error = Terminal(stderr=True)
 
     def show(self, *shown: RenderableType) -> None:
         """Print for people; nothing with ``--json``."""
@@ -61,10 +72,9 @@ class Output:
         sys.exit(failure.exit_code)
 
     def _tell(self, failure: Failure) -> None:
-        told = Text("Error: ", "bold red")
-        told.append(failure.message, "default not bold")
+        told = Text.assemble(("Error: ", "bold red"), failure.message)
         if failure.code is not None:
-            told.append(f" ({failure.code})", "dim not bold")
+            told.append(f" ({failure.code})", "dim")
         self.error.print(told, soft_wrap=True)
         for text in (failure.hint, _later(failure), _quote(failure)):
             if text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.table import Table
 from rich.text import Text
 
 from latensgate.cli.exit_codes import DONE, ExitCode
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from latensgate.cli.output import Output
     from latensgate_shared.receipts import PublicPart
@@ -41,22 +41,24 @@ class Check:
         return {"title": self.title, "good": self.good, "detail": self.detail}
 
 
-def check_line(number: int, check: Check) -> Text:
-    """Return one numbered line."""
-    told = Text()
-    told.append("✓ " if check.good else "✗ ", "bold green" if check.good else "bold red")
-    told.append(f"{number:>2}  ", "dim")
-    told.append(check.title, "" if check.good else "bold red")
-    if check.detail:
-        told.append("  ").append_text(plain(check.detail, "dim" if check.good else "red"))
-    return told
+def checks_table(checks: Sequence[Check]) -> Table:
+    """Return numbered lines: what was looked at, and what was found."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for number, check in enumerate(checks, 1):
+        mark = Text("✓", "bold green") if check.good else Text("✗", "bold red")
+        title = Text(check.title, "" if check.good else "bold red")
+        detail = plain(check.detail, "dim" if check.good else "red")
+        table.add_row(mark, str(number), title, detail)
+    return table
 
 
 def show_checks(out: Output, checks: Sequence[Check], code: ExitCode) -> None:
     """Print numbered checks and the verdict."""
-    for number, check in enumerate(checks, 1):
-        out.show(check_line(number, check))
-    out.show("", verdict(code))
+    out.show(checks_table(checks), "", verdict(code))
 
 
 def verdict(code: ExitCode) -> Text:

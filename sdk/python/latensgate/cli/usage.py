@@ -31,7 +31,9 @@ def usage(session: Session) -> ExitCode:
         table.add_row(item.receipt_key[:16] + "…", utc(item.issued_at), *_row(item.usage))
     table.add_section()
     table.add_row("all", "", *_row(report.usage), style="bold")
-    session.out.show(table, plain(f"Tenant {report.tenant_id}. Compare with your receipts.", "dim"))
+    session.out.show(
+        table, plain(f"Tenant {report.tenant_id}. Enclaves state totals hourly.", "dim")
+    )
     return DONE
 
 
