@@ -105,6 +105,11 @@ SOAK_CALLS ?= 100000
 soak: setup ## Very many calls against one enclave process; memory must stay flat (about 16 minutes)
 	$(BIN)/python tests/soak --count $(SOAK_CALLS)
 
+CRASH_ROUNDS ?= 200
+.PHONY: crash
+crash: setup ## Kill -9 of gateway and enclaves at random points under load (about 15 minutes)
+	$(BIN)/python tests/crash --rounds $(CRASH_ROUNDS)
+
 .PHONY: mutants
 mutants: setup ## Take each defence out once and see its test fail
 	$(BIN)/python tests/attacks/mutants.py

@@ -89,14 +89,16 @@ class Load:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def lane(self, recorder: Recorder) -> None:
-        client = Latensgate(
-            base_url=self.stack.url,
-            simulated=True,
-            max_retries=4,
-            timeout=CALL_TIMEOUT_S,
-            http_client=httpx.Client(transport=recorder, trust_env=False),
-        )
-        with client:
+        with (
+            httpx.Client(transport=recorder, trust_env=False) as carrier,
+            Latensgate(
+                base_url=self.stack.url,
+                simulated=True,
+                max_retries=4,
+                timeout=CALL_TIMEOUT_S,
+                http_client=carrier,
+            ) as client,
+        ):
             while not self.ended.is_set():
                 began = time.monotonic()
                 self.ask(client)
