@@ -179,6 +179,8 @@ def _complete(path: str, method: str, operation: Object) -> None:
         operation["x-required-scope"] = scope.value
     else:
         operation["security"] = []
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
     responses: Object = operation["responses"]
     responses.pop("422", None)
     for answer in responses.values():
@@ -195,6 +197,15 @@ def _complete(path: str, method: str, operation: Object) -> None:
         envelope = {"$ref": "#/components/schemas/ErrorEnvelope"}
         responses["503"]["content"]["application/json"]["schema"] = {"anyOf": [schema, envelope]}
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _without_null(schema: Object) -> Object:
+    """Return the schema of a parameter: one that is left out is no null."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**kinds[0], **rest}
 
 
 def error_answers(codes: tuple[ErrorCode, ...], envelope: str) -> Object:

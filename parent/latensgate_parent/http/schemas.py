@@ -48,7 +48,29 @@ Nonce = Annotated[
 ]
 Signature = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 Count = Annotated[int, Field(ge=0, le=JSON_MAX_SAFE_INTEGER)]
-Duration = Annotated[str, Field(pattern="^[1-9][0-9]{0,4}[hd]$", examples=["90d", "12h"])]
+Life = Annotated[
+    str,
+    Field(
+        examples=["90d", "12h"],
+        json_schema_extra={
+            "pattern": (
+                "^((?:[1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9]|3650)d|"
+                "(?:[1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-6][0-9]{3}|87[0-5][0-9]{2}|87600)h)$"
+            )
+        },
+    ),
+]
+"""At most 3650d; said to programs, and judged by `api_keys.parse_duration`, which says it better."""
+Grace = Annotated[
+    str,
+    Field(
+        examples=["24h", "7d"],
+        json_schema_extra={
+            "pattern": ("^((?:[1-9]|[12][0-9]|30)d|(?:[1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h)$")
+        },
+    ),
+]
+"""The same, at most 30d."""
 Outcome = Literal["answered", "refused", "failed", "cancelled", "held"]
 
 
@@ -137,10 +159,10 @@ class Attest(Model):
 class AuditQuery(Query):
     """Query of ``GET /api/audit``."""
 
-    page: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=AUDIT_PAGE_MAX)] = Field(
+    page: Annotated[int, Field(ge=1, le=AUDIT_PAGE_MAX), BeforeValidator(_digits)] = Field(
         1, description="From 1."
     )
-    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=AUDIT_LIMIT_MAX)] = Field(
+    limit: Annotated[int, Field(ge=1, le=AUDIT_LIMIT_MAX), BeforeValidator(_digits)] = Field(
         AUDIT_LIMIT_DEFAULT, description="Entries of a page."
     )
     outcome: Outcome | None = Field(None, description="Only receipts of this outcome.")
@@ -251,7 +273,7 @@ class CreateKey(Model):
         description="What the key permits; only scopes that the caller's own key has.",
         json_schema_extra={"uniqueItems": True},
     )
-    expiry: Duration | None = Field(
+    expiry: Life | None = Field(
         "90d", description="How long it works: hours or days, at most `3650d`; null: no end."
     )
 
@@ -259,11 +281,11 @@ class CreateKey(Model):
 class RotateKey(Model):
     """Body of ``POST /api/keys/{key_id}/rotate``."""
 
-    grace: Duration | None = Field(
+    grace: Grace | None = Field(
         "24h",
         description="How long the old key goes on working, at most `30d`; null: not at all.",
     )
-    expiry: Duration | None = Field(
+    expiry: Life | None = Field(
         None,
         description=(
             "Of the new key; null: no end; left out: it lives as long as the old one was to live."
