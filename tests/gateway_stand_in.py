@@ -98,7 +98,7 @@ class StandIn:
     def attestation_hash(self) -> str:
         return parse_untrusted_document(self.document).attestation_hash
 
-    def make_document(self, nonce: bytes | None, **changes: object) -> bytes:
+    def make_document(self, nonce: bytes | None, /, **changes: object) -> bytes:
         now_ms = int((datetime.now(UTC) + self.skew).timestamp() * 1000)
         draft = Draft(
             chain=chain(),

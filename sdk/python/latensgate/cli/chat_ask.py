@@ -107,7 +107,7 @@ class SealedAsker:
         try:
             return self._stream(messages, ask, show) if ask.stream else self._whole(messages, ask)
         except openai.OpenAIError as error:
-            raise AskError(*_told(error)) from None
+            raise AskError(*told(error)) from None
         except LatensgateError as error:
             failed = failure_of(error)
             code = failed.code
@@ -150,7 +150,7 @@ def _deltas(
             yield choice.delta.content or "", choice.finish_reason
 
 
-def _told(error: openai.OpenAIError) -> tuple[Failure, AnswerReceipt | None]:
+def told(error: openai.OpenAIError) -> tuple[Failure, AnswerReceipt | None]:
     """Say what an error of the SDK means here."""
     import openai  # noqa: PLC0415 - see above
 
