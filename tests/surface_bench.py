@@ -20,8 +20,8 @@ from latensgate_parent.http.auth import Authenticator
 from latensgate_parent.http.context import Services
 from latensgate_parent.http.exchange import Exchange
 from latensgate_parent.http.observer import RequestDone
-from latensgate_parent.http.rate_limit import MemoryRateLimiter
 from latensgate_parent.http.openapi import describe
+from latensgate_parent.http.rate_limit import MemoryRateLimiter
 from latensgate_parent.http.surface import Surface, routes_only
 from latensgate_parent.http.usage_book import UsageBook
 from latensgate_parent.http.verdict import DocumentJudge
@@ -128,6 +128,7 @@ class Notes:
         self.done.append(done)
 
     def failed_unexpectedly(self, correlation_id: str, error: BaseException) -> None:
+        assert correlation_id
         self.faults.append(error)
 
 
@@ -198,7 +199,7 @@ class SurfaceBench:
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(
-                self.gateway,  # type: ignore[arg-type]  # httpx names the same types otherwise
+                self.gateway,
                 raise_app_exceptions=False,
                 client=(peer, 1),
             )

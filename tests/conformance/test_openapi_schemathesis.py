@@ -6,22 +6,28 @@ refused, good input taken, keys demanded, methods refused with ``Allow``.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis import CheckFunction
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from surface_bench import GOOD, NOW_S, SurfaceBench
 from latensgate_parent.link.interfaces import EnclaveStatus
+from surface_bench import GOOD, NOW_S, SurfaceBench
 
 EXAMPLES_OF_EACH = 8
 INFERENCE = "/api/inference"
 """Served by another callable, which has tests of its own."""
 
 
-EXCLUDED = {
+EXCLUDED: dict[str, list[CheckFunction]] = {
     "/api/keys": [positive_data_acceptance],  # "printable" and no pattern say what a name is
     "/api/audit": [positive_data_acceptance],  # nor which days the calendar has
 }
+
+
+Case: TypeAlias = schemathesis.Case[Any]
 
 
 class DrivenBench(SurfaceBench):
@@ -47,7 +53,7 @@ bench = DrivenBench()
 schema = schemathesis.openapi.from_asgi("/openapi.json", bench.gateway).exclude(path=INFERENCE)
 
 
-def drop_credentials(case: schemathesis.Case) -> None:
+def drop_credentials(case: Case) -> None:
     """Leave out made-up keys: both headers at once are refused, as the document says in words."""
     for name in list(case.headers or ()):
         if name.lower() in {"authorization", "x-api-key"}:
@@ -62,11 +68,12 @@ def drop_credentials(case: schemathesis.Case) -> None:
     database=None,
     derandomize=True,
 )
-def test_with_a_key(case: schemathesis.Case) -> None:
+def test_with_a_key(case: Case) -> None:
     assert bench.now >= NOW_S
     drop_credentials(case)
     case.call_and_validate(
-        headers={"Authorization": f"Bearer {bench.admin}"}, excluded_checks=EXCLUDED.get(case.path)
+        headers={"Authorization": f"Bearer {bench.admin}"},
+        excluded_checks=EXCLUDED.get(case.path, []),
     )
 
 
@@ -78,6 +85,6 @@ def test_with_a_key(case: schemathesis.Case) -> None:
     database=None,
     derandomize=True,
 )
-def test_without_a_key(case: schemathesis.Case) -> None:
+def test_without_a_key(case: Case) -> None:
     drop_credentials(case)
     case.call_and_validate()

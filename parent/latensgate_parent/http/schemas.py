@@ -60,7 +60,7 @@ Life = Annotated[
         },
     ),
 ]
-"""At most 3650d; said to programs, and judged by `api_keys.parse_duration`, which says it better."""
+"""At most 3650d: told to programs; what is wrong, `api_keys.parse_duration` says better."""
 Grace = Annotated[
     str,
     Field(

@@ -1,0 +1,127 @@
+"""The parent as a process: starts, answers without an enclave, drains; says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from latensgate_parent.__main__ import ExitCode, main
+from latensgate_parent.limits import HTTP_HEAD_MAX_BYTES
+from latensgate_shared.error_answers import parse_error_answer
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def write_settings(folder: Path, **changes: object) -> tuple[Path, int, int]:
+    (folder / "deployment.toml").write_text(
+        'regions = ["us-east-1"]\ninvocation_logging = "flag"\n[models.a]\n'
+    )
+    (folder / "credentials.json").write_text("{}")
+    port, operator = free_port(), free_port()
+    values: dict[str, object] = {
+        "listen": f"127.0.0.1:{port}",
+        "operator_listen": f"127.0.0.1:{operator}",
+        "database": f"sqlite:///{folder}/parent.db",
+        "enclaves": [f"unix:{folder}/enclave.sock"],
+        "egress_listen": f"unix:{folder}/egress.sock",
+        "kms_key_arn": "arn:aws:kms:us-east-1:111122223333:key/1234abcd",
+        "credentials": f"file:{folder}/credentials.json",
+        "deployment": f"{folder}/deployment.toml",
+        **changes,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    lines += ["[[verifier.measurements]]", *(f'PCR{n} = "{f"a{n}" * 48}"' for n in range(3))]
+    file = folder / "parent.toml"
+    file.write_text("\n".join(lines))
+    return file, port, operator
+
+
+@contextmanager
+def parent(file: Path) -> Generator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "latensgate_parent", "--config", str(file)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def exchange(port: int, data: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+        peer.sendall(data)
+        received = b""
+        try:
+            while piece := peer.recv(65_536):
+                received += piece
+        except ConnectionResetError:  # what we still sent was not read
+            pass
+        return received
+
+
+def test_a_parent_without_enclaves_answers_and_drains(tmp_path: Path) -> None:
+    file, port, operator = write_settings(tmp_path)
+    with parent(file) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == f"listening on http://127.0.0.1:{port}\n"
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/health")
+        assert (answer.status_code, answer.json()["enclave"]["total"]) == (503, 1)
+        assert "server" not in answer.headers
+        garbage = exchange(port, b"GARBAGE\r\n\r\n")
+        assert garbage.startswith(b"HTTP/1.1 400 ")
+        assert parse_error_answer(garbage.partition(b"\r\n\r\n")[2]).error.code.http_status == 400
+        endless = b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * (HTTP_HEAD_MAX_BYTES // 2)
+        assert exchange(port, endless)[:13] in {b"HTTP/1.1 413 ", b""}
+        metrics = httpx.get(f"http://127.0.0.1:{operator}/metrics").text
+        assert 'latensgate_enclave_states{state="unknown"} 1.0' in metrics
+        assert httpx.get(f"http://127.0.0.1:{operator}/ready").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
+        drain = httpx.post(
+            f"http://127.0.0.1:{operator}/drain", headers={"latensgate-operator": "drain"}
+        )
+        assert list(drain.json()["enclaves"].values()) == [None]
+        began = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == ExitCode.DRAINED
+        assert time.monotonic() - began < 10
+        events = [json.loads(line)["event"] for line in running.stderr]
+        assert events[-1] == "stopped"
+        assert {"started", "request", "draining", "drained"} <= set(events)
+
+
+def test_what_keeps_it_from_serving_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        file, _, _ = write_settings(tmp_path, listen=place)
+        assert main(["--config", str(file)]) == ExitCode.CANNOT_SERVE
+        assert place in capsys.readouterr().err
+    file, _, _ = write_settings(tmp_path, listen="nonsense", enclaves=[])
+    assert main(["--config", str(file)]) == ExitCode.SETTINGS
+    said = capsys.readouterr().err
+    assert "settings: listen:" in said
+    assert "settings: enclaves:" in said
+    file, _, _ = write_settings(tmp_path)
+    (tmp_path / "deployment.toml").unlink()
+    assert main(["--config", str(file)]) == ExitCode.CANNOT_SERVE
+    file, _, _ = write_settings(tmp_path, database=f"sqlite:///{file}/x.db")
+    assert main(["--config", str(file)]) == ExitCode.CANNOT_SERVE
