@@ -12,24 +12,19 @@ from latensgate import AsyncLatensgate, Latensgate
 from latensgate.client_trust import Environment
 from latensgate.config import Surroundings
 from sdk_gateway import API_KEY, Gateway
+from sdk_trust import BASE_URL, trust
 from stack import Stack
 
 __all__ = ["own_world", "stack", "start_stack", "world"]
 
-BASE_URL = "http://127.0.0.1:8700"
-TENANT = "tnt_a3f9c42b"
 MakeClient = Callable[..., Latensgate]
 MakeAsyncClient = Callable[..., AsyncLatensgate]
 
 
-def trust(stack: Stack) -> dict[str, object]:
-    """Accept exactly this image, under the simulator's root."""
-    return {
-        "tenant": TENANT,
-        "measurements": [stack.process.device.measurements.hex()],
-        "simulated": True,
-        "simulated_root_sha256": stack.world.nitro_root_sha256,
-    }
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries of the official client wait at least half a second; here they need not."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
 
 
 @pytest.fixture

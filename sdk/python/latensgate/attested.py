@@ -267,6 +267,11 @@ class AttestedCell:
         with self._lock:
             return self._held
 
+    @property
+    def renewing(self) -> bool:
+        """Whether somebody holds the claim."""
+        return self._renewing
+
     def begin_renewal(self, at: datetime) -> bool:
         """Claim the renewal that is due; at most one runs, and a failed one is followed late."""
         with self._lock:
@@ -278,12 +283,19 @@ class AttestedCell:
             self._renewing = True
             return True
 
-    def end_renewal(self, at: datetime) -> None:
-        """Give the claim back; after a failure the next one waits."""
+    def end_renewal(self, at: datetime, *, failed: bool) -> None:
+        """Give the claim back.
+
+        The next one waits: after a failure for a moment; after a success, which may have brought
+        the same keys, until the enclave rotates them.
+        """
         with self._lock:
             self._renewing = False
-            pause = at.timestamp() + RENEWAL_PAUSE_S
-            self._wait_until = datetime.fromtimestamp(pause, UTC)
+            wait_until_s = at.timestamp() + RENEWAL_PAUSE_S
+            if not failed and self._held is not None:
+                rotates_s = self._held.attestation.manifest.not_before + limits.KEY_ROTATION_S
+                wait_until_s = max(wait_until_s, rotates_s)
+            self._wait_until = datetime.fromtimestamp(wait_until_s, UTC)
 
 
 def until(attested: Attested) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ class SyncTrust(Trust[httpx.Client]):
             with self._attesting:
                 held = self.held(need) or self.restored(need) or self._attest(need, timing)
         if self.begins_renewal():
-            threading.Thread(target=self._renew, args=(need, timing), daemon=True).start()
+            threading.Thread(target=self.renew, args=(need, timing), daemon=True).start()
         return held
 
     def _attest(self, need: NeedAttested, timing: object) -> Attested:
@@ -76,7 +77,8 @@ class SyncTrust(Trust[httpx.Client]):
         received, _ = self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
 
-    def _renew(self, need: NeedAttested, timing: object) -> None:
+    def renew(self, need: NeedAttested, timing: object) -> None:
+        """Attest again in the background; whoever does this has claimed it."""
         failed: Exception | None = None
         try:
             self._attest(need, timing)
@@ -174,6 +176,6 @@ class OpenedStream(httpx.SyncByteStream):
 
     def close(self) -> None:
         """Leave the rest of the stream unread; the gateway cancels it."""
-        if not self._events.gi_running:
+        with contextlib.suppress(ValueError):  # it is being read at this moment
             self._events.close()
         self._response.close()

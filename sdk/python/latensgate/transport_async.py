@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import anyio
@@ -71,7 +72,7 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
             async with self._attesting:
                 held = self.held(need) or self.restored(need) or (await self._attest(need, timing))
         if self.begins_renewal():
-            await self._begin(self._renew(need, timing))
+            await self._begin(self.renew(need, timing))
         return held
 
     async def _attest(self, need: NeedAttested, timing: object) -> Attested:
@@ -90,7 +91,8 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
         self._renewals.add(task)
         task.add_done_callback(self._renewals.discard)
 
-    async def _renew(self, need: NeedAttested, timing: object) -> None:
+    async def renew(self, need: NeedAttested, timing: object) -> None:
+        """Attest again in the background; whoever does this has claimed it."""
         failed: Exception | None = None
         try:
             await self._attest(need, timing)
@@ -190,6 +192,6 @@ class AsyncOpenedStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Leave the rest of the stream unread; the gateway cancels it."""
-        if not self._events.ag_running:
+        with contextlib.suppress(RuntimeError):  # it is being read at this moment
             await self._events.aclose()
         await self._response.aclose()

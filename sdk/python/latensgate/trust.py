@@ -109,7 +109,7 @@ class Trust(Generic[ClientT]):
         """Say how the renewal went; requests go on under the old keys as long as they may."""
         if failed is not None:
             log.warning("attestation not renewed: %s", type(failed).__name__)
-        self.exchange.cell.end_renewal(self.exchange.attester.now())
+        self.exchange.cell.end_renewal(self.exchange.attester.now(), failed=failed is not None)
 
 
 def concluded(talk: Generator[Send, Received, Attested], received: Received) -> Attested:
