@@ -35,7 +35,8 @@ MakeAsyncClient = Callable[..., AsyncLatensgate]
 
 
 def ask(lg: Latensgate, text: str = ASK, **options: Any) -> ConfidentialChatCompletion:  # noqa: ANN401 -- the official client's own options
-    answer: Any = lg.chat.completions.create(
+    create: Any = lg.chat.completions.create
+    answer = create(
         model=MODEL,
         messages=[{"role": "user", "content": text}],
         **options,

@@ -68,7 +68,7 @@ class Sealed:
 def _with_key(options: object) -> None:
     """Give every logical request one idempotency key over all its attempts.
 
-    openai before 1.70 made a new one for each attempt.
+    openai 1.60 makes a new one for each attempt.
     """
     request = cast("Any", options)
     if request.idempotency_key is None and request.method.lower() != "get":

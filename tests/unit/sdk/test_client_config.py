@@ -22,7 +22,7 @@ from latensgate.verify import ConfigurationError, Measurements
 KEY = "lg_test_" + "A" * 43
 OTHER_KEY = "lg_live_" + "B" * 43
 PCRS = {f"PCR{index}": f"{index + 1:02x}" * 48 for index in range(3)}
-MEASURED = Measurements.from_hex(*PCRS.values())
+MEASURED = Measurements.from_hex(PCRS["PCR0"], PCRS["PCR1"], PCRS["PCR2"])
 ROOT = "ab" * 32
 TENANT = "tnt_a3f9c42b"
 ENTRY = f"""
@@ -137,7 +137,7 @@ def test_explicit_trust_replaces_that_of_the_file(tmp_path: Path) -> None:
     write(tmp_path, ENTRY)
     other = dict.fromkeys(PCRS, "cd" * 48)
     found = load_settings(Wanted(measurements=[other]), around(tmp_path))
-    assert found.policy.measurements == (Measurements.from_hex(*other.values()),)
+    assert found.policy.measurements == (Measurements.from_hex("cd" * 48, "cd" * 48, "cd" * 48),)
 
 
 def release_list(path: Path) -> Path:
@@ -168,7 +168,12 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     for name in ("base_url", "tenant", "api_key", "trust"):
         assert f"{name}:" in told
     told = faults(
-        full(api_key="sk-secret-of-another", tenant="acme", base_url="ftp://x", measurements=[{}]),
+        full(
+            api_key="sk-secret-of-another",
+            tenant="acme",
+            base_url="ftp://x",
+            measurements=[{"PCR0": "00"}],
+        ),
         around(tmp_path),
     )
     for name in ("base_url", "tenant", "api_key", "measurements, entry 0"):
