@@ -99,6 +99,7 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
     configuration = load_measured_configuration(config)
     nsm = SerialNSM(open_nsm(nsm_path))
     events = EventLog(sys.stderr)
+    events.emit(Event.STARTED)
     environment = Environment(nsm, TunnelDial(egress), time.monotonic_ns, os.urandom, events)
     clock = EnclaveClock(nsm, time.monotonic_ns)
     await clock.refresh()

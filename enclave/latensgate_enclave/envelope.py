@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from latensgate_enclave.aws import kms
 from latensgate_enclave.gate import GateError
+from latensgate_enclave.hardening import wipe
 from latensgate_shared.hpke_primitives import Concealed
 from latensgate_shared.kms_envelope import DATA_KEY_BYTES, EnvelopeError, encryption_context
 from latensgate_shared.limits import (
@@ -37,10 +38,10 @@ class TenantKeys(Concealed):
         self._recipient = recipient
         self._clock = clock
         self._regions = regions
-        self._cache: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[int, bytearray]] = OrderedDict()
 
-    async def data_key(self, envelope: KMSEnvelope, tenant_id: str) -> bytes:
-        """Return the 32-byte data key.
+    async def data_key(self, envelope: KMSEnvelope, tenant_id: str) -> bytearray:
+        """Return the 32-byte data key. Use it before the next `await`: then it may be wiped.
 
         Raises:
             LatensgateError: `ERR_KMS_DENIED` by the tenant's key policy, `ERR_KMS_UNREACHABLE`,
@@ -55,20 +56,27 @@ class TenantKeys(Concealed):
         if cached:
             return cached[1]
         data_key = await self._decrypt(envelope, tenant_id)
+        self._forget(index)  # of somebody who asked at the same time
         self._cache[index] = now_s, data_key
         if len(self._cache) > TENANT_DATA_KEY_CACHE_MAX_COUNT:
-            self._cache.popitem(last=False)
+            self._forget(next(iter(self._cache)))
         return data_key
 
     def _forget_ended(self, now_s: int) -> None:
         # All of them: a key whose tenant never calls again must not stay for that.
-        self._cache = OrderedDict(
-            (index, held)
-            for index, held in self._cache.items()
-            if now_s - held[0] < TENANT_DATA_KEY_CACHE_S
-        )
+        ended = [
+            index
+            for index, (opened_s, _) in self._cache.items()
+            if now_s - opened_s >= TENANT_DATA_KEY_CACHE_S
+        ]
+        for index in ended:
+            self._forget(index)
 
-    async def _decrypt(self, envelope: KMSEnvelope, tenant_id: str) -> bytes:
+    def _forget(self, index: bytes) -> None:
+        _, data_key = self._cache.pop(index, (0, bytearray()))
+        wipe(data_key)
+
+    async def _decrypt(self, envelope: KMSEnvelope, tenant_id: str) -> bytearray:
         try:
             key = kms.parse_key_arn(envelope.key_arn)
             if key.region not in self._regions:

@@ -84,8 +84,8 @@ class Recipient:
             self._made_at_s = now_s
         return self._document
 
-    def open(self, blob: bytes) -> bytes:
-        """Open a `CiphertextForRecipient`.
+    def open(self, blob: bytes) -> bytearray:
+        """Open a `CiphertextForRecipient`; whoever keeps the secret wipes it in the end.
 
         Raises:
             GateError: It is malformed, or not encrypted to this key; one error for every cause
@@ -129,12 +129,13 @@ class OpenGate(Concealed):
     """What the gate gave.
 
     Attributes:
-        service_secret: 32 bytes; gates, and nothing durable is derived from it.
+        service_secret: 32 bytes; gates, and nothing durable is derived from it. Wiped when the
+            gate closes or another opening takes this one's place.
         wrapped_secret: Its KMS ciphertext, for the parent to keep.
         facts: What manifests say about it.
     """
 
-    service_secret: bytes = field(repr=False)
+    service_secret: bytearray = field(repr=False)
     wrapped_secret: bytes
     facts: ManifestFacts
 
@@ -219,7 +220,7 @@ class KMSGate:
 
     async def _release(
         self, key: kms.KeyArn, context: Mapping[str, str], wrapped: bytes | None
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[bytearray, bytes]:
         document = await self._recipient.document()
         if wrapped is None:
             request = kms.generate_data_key_request(key, context=context, document=document)

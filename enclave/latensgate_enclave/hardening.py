@@ -1,8 +1,8 @@
 """What the process does to itself before it holds a secret.
 
-No core dumps, no ptrace by a same-user process. The limit of wiping secrets in
-Python is stated in docs/threat-model.md: `bytes` objects cannot be overwritten, so secrets live as
-few and as short as possible, and inside an enclave no other process exists to read what remains.
+No core dumps, no ptrace by a same-user process. What wiping can do in Python, and what it cannot,
+stands in docs/adr/0016: `bytes` objects cannot be overwritten, so secrets live as few and as short
+as possible, and inside an enclave no other process exists to read what remains.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ after a later change of the key policy.
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared.cose import attestation_hash, parse_sign1, signed_digest
-from latensgate_shared.hpke_primitives import Concealed, hkdf_expand, hkdf_extract
+from latensgate_shared.hpke_primitives import Concealed, hkdf_expand
 from latensgate_shared.limits import ATTESTATION_DOCUMENT_MAX_BYTES, MANIFEST_LIFETIME_S
 from latensgate_shared.manifest import (
     SUITES,
@@ -94,7 +95,7 @@ class Generation(Concealed):
         self.opening_keys = opening_keys
 
 
-def derive_opening_key(suite: Suite, service_secret: bytes, fresh: bytes) -> OpeningKey:
+def derive_opening_key(suite: Suite, service_secret: bytes | bytearray, fresh: bytes) -> OpeningKey:
     """Derive one HPKE private key from enclave entropy and the service secret.
 
     Args:
@@ -106,7 +107,8 @@ def derive_opening_key(suite: Suite, service_secret: bytes, fresh: bytes) -> Ope
         The key; HKDF-SHA256 with the entropy as salt, so that either input alone, if it were
         known, would tell nothing.
     """
-    prk = hkdf_extract(fresh, service_secret)
+    # HKDF-Extract (RFC 5869, 2.2), by a function that makes no `bytes` of the secret.
+    prk = hmac.digest(fresh, service_secret, "sha256")
     label = b"latensgate/1 hpke private key\x00" + SUITES[suite].encode()
     return OpeningKey(suite, hkdf_expand(prk, label, _PRIVATE_KEY_BYTES))
 
@@ -129,7 +131,7 @@ class KeyRing(Concealed):
         self.receipt_key = receipt_key
         self._keep([])
 
-    async def rotate(self, service_secret: bytes, facts: ManifestFacts) -> Publication:
+    async def rotate(self, service_secret: bytes | bytearray, facts: ManifestFacts) -> Publication:
         """Make new keys, have the NSM bind them, publish them; drop what has ended.
 
         Raises:
@@ -213,7 +215,10 @@ class KeyRing(Concealed):
         return publication, document
 
     def drop(self) -> None:
-        """Forget every HPKE key: KMS has denied, or the enclave stops."""
+        """Forget every HPKE key: KMS has denied, or the enclave stops.
+
+        OpenSSL cleanses a private key when its last user lets go of it (ADR 0016).
+        """
         self._keep([])
 
     def _forget_ended(self) -> None:

@@ -1,8 +1,9 @@
 """One connection of the parent: frames in, calls run, frames out.
 
 The parent is not trusted. It may send anything at any speed; what that costs is bounded here:
-calls at once, bytes held, time to upload. A call's failure leaves as the name of its code; this is
-the one place where an unexpected exception ends, and its text ends with it.
+calls at once, bytes held, time to upload. A call's failure leaves as the name of its code. An
+unexpected exception before the seal has opened ends here, and its text with it; after that it ends
+in `pipeline.Pipeline.told`, and becomes a sealed error with a receipt.
 """
 
 from __future__ import annotations
@@ -268,8 +269,9 @@ class Session:
         try:
             await self._handler(request, body, _FrameReply(self, request.call_id))
         except LatensgateError as error:
+            self._log.emit(LogEvent.CALL_REFUSED, code=error.code.number)
             return error.code
-        except Exception:  # noqa: BLE001  # the one place: no text may leave, and the call must end
+        except Exception:  # noqa: BLE001  # no text may leave, and the call must end
             self._log.emit(LogEvent.INTERNAL)
             return ErrorCode.ERR_INTERNAL
         return None

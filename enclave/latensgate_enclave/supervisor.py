@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.events import Event
+from latensgate_enclave.hardening import wipe
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import (
     CLOCK_REFRESH_S,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.events import EventLog
     from latensgate_enclave.gate import KMSGate, OpenGate
     from latensgate_enclave.identity import UpstreamIdentity
-    from latensgate_enclave.keys import KeyRing
+    from latensgate_enclave.keys import KeyRing, ManifestFacts
 
 _BORNE = frozenset(
     {ErrorCode.ERR_KMS_UNREACHABLE, ErrorCode.ERR_UPSTREAM_IDENTITY, ErrorCode.ERR_UPSTREAM}
@@ -116,8 +117,7 @@ class Supervisor:
         async with self._lock:
             opened = await self._judge(key_arn, wrapped_secret)
             # Told the same again, it keeps its keys: generations must not pile up.
-            if self._opened is None or opened.facts != self._opened.facts:
-                await self._rotate(opened)
+            await self._adopt(opened, told_again=self._facts() == opened.facts)
             self._target = key_arn, opened.wrapped_secret
             return opened.wrapped_secret
 
@@ -128,8 +128,7 @@ class Supervisor:
                 return
             try:
                 opened = await self._judge(*self._target)
-                if self._opened is None:
-                    await self._rotate(opened)
+                await self._adopt(opened, told_again=self._opened is not None)
             except LatensgateError as error:
                 if error.code not in _BORNE or self._age_s() > KMS_GATE_GRACE_S:
                     self._close(error.code)
@@ -145,13 +144,33 @@ class Supervisor:
         self._judged_at_s = self._clock.now_s()
         return opened
 
+    def _facts(self) -> ManifestFacts | None:
+        return self._opened.facts if self._opened is not None else None
+
+    async def _adopt(self, opened: OpenGate, *, told_again: bool) -> None:
+        """Make keys of what KMS released, unless the gate is open with the same already."""
+        try:
+            if not told_again:
+                await self._rotate(opened)
+        finally:
+            if self._opened is not opened:
+                wipe(opened.service_secret)
+
     async def _rotate(self, opened: OpenGate) -> None:
+        before = self._opened
         await self._keys.rotate(opened.service_secret, opened.facts)
+        if self._opened is not before:
+            self._keys.drop()
+            raise LatensgateError("the gate closed meanwhile", code=self._closed_because)
         self._rotated_at_s = self._clock.now_s()
+        if before is not None and before is not opened:
+            wipe(before.service_secret)
         self._opened = opened
         self._log.emit(Event.KEYS_ROTATED)
 
     def _close(self, because: ErrorCode) -> None:
+        if self._opened is not None:
+            wipe(self._opened.service_secret)
         self._opened = None
         self._closed_because = because
         self._keys.drop()

@@ -40,7 +40,7 @@ def seal_body(data_key: bytes, request_id: str, body: bytes) -> bytes:
     return nonce + _cipher(data_key).encrypt(nonce, body, request_id.encode("ascii"))
 
 
-def open_body(data_key: bytes, request_id: str, sealed_body: bytes) -> bytes:
+def open_body(data_key: bytes | bytearray, request_id: str, sealed_body: bytes) -> bytes:
     """Return what `seal_body` was given.
 
     Raises:
@@ -53,7 +53,7 @@ def open_body(data_key: bytes, request_id: str, sealed_body: bytes) -> bytes:
         raise EnvelopeError("KMS envelope: the body does not open under the data key") from None
 
 
-def _cipher(data_key: bytes) -> AESGCM:
+def _cipher(data_key: bytes | bytearray) -> AESGCM:
     if len(data_key) != DATA_KEY_BYTES:
         raise EnvelopeError(
             f"KMS envelope: a data key of {DATA_KEY_BYTES} bytes expected, found {len(data_key)}"

@@ -70,7 +70,7 @@ class AnswerSecret(Concealed):
         self._secret = exported
         self._enc = enc
 
-    def with_data_key(self, data_key: bytes) -> AnswerSecret:
+    def with_data_key(self, data_key: bytes | bytearray) -> AnswerSecret:
         """Return the secret for a request with ``kms_envelope``: the KMS data key joins in.
 
         Raises:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from latensgate_shared.answer_records import (
 )
 from latensgate_shared.error_answers import WireError, parse_error_answer
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.jcs import canonicalize
 from latensgate_shared.manifest import parse_manifest
 from latensgate_shared.messages import (
     OPERATIONS,
@@ -126,3 +128,9 @@ def test_error_records_survive(code: ErrorCode, message: str, param: str | None)
 @given(st.binary(max_size=300))
 def test_stream_chunks_survive(framed: bytes) -> None:
     assert parse_stream_chunk(encode_stream_chunk(framed)) == framed
+
+
+@settings(max_examples=200)
+@given(OUTERS)
+def test_the_visible_part_is_written_as_jcs_writes_it(outer: Outer) -> None:
+    assert outer.canonical() == canonicalize(asdict(outer))

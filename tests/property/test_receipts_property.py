@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latensgate.verify.errors import ReceiptInvalid
 from latensgate.verify.manifest import check_binding
 from latensgate.verify.receipt import verify_public_part, verify_receipt
+from latensgate_enclave.chat_answer import Usage
+from latensgate_enclave.receipt_book import Facts, ReceiptBook
+from latensgate_enclave.record import Record
 from latensgate_shared.errors import LatensgateError
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.manifest import build_user_data, encode_manifest
@@ -28,6 +35,9 @@ from protocol_examples import (
     sign,
 )
 from verified_examples import attested
+
+if TYPE_CHECKING:
+    from latensgate_enclave.keys import KeyRing
 
 ATTESTATION = attested()
 PUBLIC: JSONObject = public_members() | {"attestation_hash": ATTESTATION.attestation_hash}
@@ -106,3 +116,39 @@ def test_any_json_in_any_member_is_read_or_refused(name: str, value: JSONValue) 
         check_private_part(private)
     with suppress(LatensgateError):
         verify(json.loads(json.dumps(RECEIPT | {"private": private})))
+
+
+@settings(max_examples=100)
+@given(st.none() | DIGESTS, DIGESTS, st.integers(0, 2**40), st.sampled_from(sorted(OUTCOMES)))
+def test_the_public_part_is_written_as_jcs_writes_it(
+    previous: str | None, digest: str, minute: int, outcome: str
+) -> None:
+    changes: JSONObject = {
+        "sequence": 0 if previous is None else 7,
+        "previous_receipt_hash": previous,
+        "request_hash": digest,
+        "issued_at": 60 * minute,
+        "outcome": outcome,
+    }
+    part = parse_public_part(PUBLIC | changes)
+    assert part.canonical() == canonicalize(part.to_json())
+
+
+KEYS = cast("KeyRing", SimpleNamespace(receipt_key=Ed25519PrivateKey.generate()))
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, 2**52))
+def test_the_private_part_is_written_as_jcs_writes_it(text: str, number: int) -> None:
+    record = Record("aud_0011223344556677", TENANT, "request", text, os.urandom, lambda: number)
+    record.model_served = text[::-1]
+    record.fields_dropped = ("user", text)
+    record.add_counts({"EMAIL_ADDRESS": {"prompt": number, "answer": 1}})
+    record.usage = Usage(number, 1)
+    record.witness({"host": text, "checked_at": number})
+    record.hash_content("opened", text.encode())
+    record.lap("validate")
+    digest = "sha384:" + "0" * 96
+    facts = Facts(record.receipt_id, TENANT, "0" * 16, digest, "answered", digest, digest, 0)
+    part = record.private_part()
+    assert ReceiptBook(KEYS, os.urandom).issue(facts, part).private.canonical == canonicalize(part)

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
-from cryptography.hazmat.primitives.padding import PKCS7
 
+from latensgate_enclave.hardening import wipe
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError, TooLargeError
 from latensgate_shared.limits import KMS_CIPHERTEXT_MAX_BYTES
 
@@ -84,8 +84,11 @@ class EnvelopedData:
     ciphertext: bytes = field(repr=False)
 
 
-def decrypt(blob: bytes, private_key: RSAPrivateKey) -> bytes:
+def decrypt(blob: bytes, private_key: RSAPrivateKey) -> bytearray:
     """Open one ``CiphertextForRecipient``.
+
+    Returns:
+        The secret, in memory that can be wiped; nothing here made another copy of it.
 
     Raises:
         TooLargeError: More than 6,144 bytes.
@@ -101,14 +104,14 @@ def decrypt(blob: bytes, private_key: RSAPrivateKey) -> bytes:
     # The symmetric step runs in either case, so that its time does not tell which one failed.
     is_key = len(key) == _KEY_BYTES
     decryptor = Cipher(AES(key if is_key else bytes(_KEY_BYTES)), CBC(enveloped.iv)).decryptor()
-    unpadder = PKCS7(8 * _BLOCK_BYTES).unpadder()
-    try:
-        plaintext = unpadder.update(decryptor.update(enveloped.ciphertext)) + unpadder.finalize()
-    except ValueError:
-        is_key = False
-        plaintext = b""
-    if not is_key:
+    plaintext = bytearray(len(enveloped.ciphertext) + _BLOCK_BYTES - 1)  # as `update_into` demands
+    del plaintext[decryptor.update_into(enveloped.ciphertext, plaintext) :]
+    filler = plaintext[-1]
+    is_padded = 1 <= filler <= _BLOCK_BYTES and plaintext.endswith(bytes([filler]) * filler)
+    if not (is_key and is_padded):
+        wipe(plaintext)
         raise CMSDecryptError
+    del plaintext[-filler:]  # PKCS #7 (RFC 5652, 6.3)
     return plaintext
 
 

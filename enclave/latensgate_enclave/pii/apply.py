@@ -6,10 +6,16 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.errors import PIIHardFailError, PIITooLargeError
-from latensgate_enclave.pii.findings import Category, Finding, by_position, without_explained
+from latensgate_enclave.pii.findings import (
+    Category,
+    Finding,
+    by_position,
+    merge,
+    without_explained,
+)
 from latensgate_enclave.pii.policy import NO_OPINION, Action, Direction, Policy
 from latensgate_shared.limits import (
     PII_FINDINGS_MAX_COUNT,
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 
     from latensgate_enclave.pii.engine import Tier1Engine
     from latensgate_enclave.pii.policy import Rule
+
+_PAIR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +191,8 @@ class _Scan:
         start = 0
         for part in parts:
             end = start + len(part.text)
-            acted = self._acted(part.text, direction, part.hint)
+            found = self._found(part.text, direction, part.hint)
+            acted = _acted_on(found, rules) if found else ()
             self.tally.add(acted, direction, rules)
             if across:
                 clipped = [_clipped(each, start, end) for each in across]
@@ -193,27 +202,40 @@ class _Scan:
             start = end
 
     def _across(self, parts: list[TextPart], direction: Direction) -> tuple[Finding, ...]:
-        """Find what no part holds alone, as a number split over two; counted once."""
-        borders = list(accumulate([len(part.text) for part in parts]))[:-1]
-        found = self._acted("".join([part.text for part in parts]), direction, parts[0].hint)
-        across = tuple(
-            each
-            for each in found
-            if bisect_right(borders, each.start) < bisect_left(borders, each.end)
-        )
-        self.tally.add(across, direction, self._policy.acting(direction))
-        return across
+        """Find what no part holds alone, as a number split over two; counted once.
 
-    def _acted(self, text: str, direction: Direction, hint: str) -> tuple[Finding, ...]:
+        Looked for in all parts together, and in each pair alone: what follows a number in a third
+        part may make it the beginning of a word, and no number.
+        """
+        starts = list(accumulate([len(part.text) for part in parts], initial=0))
+        count = len(parts)
+        pairs = [(first, first + 2) for first in range(count - 1)] if count > _PAIR else []
+        across: list[Finding] = []
+        for first, last in [(0, count), *pairs]:
+            text = "".join([part.text for part in parts[first:last]])
+            borders = [start - starts[first] for start in starts[first + 1 : last]]
+            across.extend(
+                _moved(each, starts[first])
+                for each in self._found(text, direction, parts[first].hint)
+                if bisect_right(borders, each.start) < bisect_left(borders, each.end)
+            )
+        rules = self._policy.acting(direction)
+        acted = _acted_on(merge(across), rules)
+        self.tally.add(acted, direction, rules)
+        return acted
+
+    def _found(self, text: str, direction: Direction, hint: str) -> tuple[Finding, ...]:
         self._budget.spend_chars(len(text) + PII_TEXT_COST_CHARS)
         categories = self._policy.categories(direction)
         if not categories:
             return ()
         found = self._engine.scan(text, categories=categories, hint=hint)
-        if not found:
-            return ()
         self._budget.spend_findings(len(found))
-        return _acted_on(found, self._policy.acting(direction))
+        return found
+
+
+def _moved(finding: Finding, by: int) -> Finding:
+    return replace(finding, start=finding.start + by, end=finding.end + by)
 
 
 def _clipped(finding: Finding, start: int, end: int) -> Finding:

@@ -299,3 +299,11 @@ def test_arguments_of_all_calls_together_are_bounded() -> None:
         parse(USER, calls(call("c1", half), call("c2", half)), result("c1"), result("c2"))
     assert caught.value.code is ErrorCode.ERR_TOO_LARGE
     parse(USER, calls(call("c1", half)), result("c1"))
+
+
+def test_call_ids_are_ours_and_keep_their_pairs() -> None:
+    """They are free text of the caller, which nobody scans."""
+    asked = calls(call("bob.example.com"), call("call_0"))
+    request = parse(USER, asked, result("call_0"), result("bob.example.com"))
+    assert [each.id for each in request.messages[1].tool_calls] == ["call_0", "call_1"]
+    assert [each.tool_call_id for each in request.messages[2:]] == ["call_1", "call_0"]

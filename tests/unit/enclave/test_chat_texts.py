@@ -172,3 +172,8 @@ def test_more_texts_than_a_scan_takes_on_are_not_even_gathered() -> None:
     assert len(request_parts(request_with({"n": numbers}))) == most
     with pytest.raises(PIITooLargeError):
         request_parts(request_with({"n": [*numbers, 0]}))
+
+
+def test_the_parts_of_one_message_go_on_and_those_of_the_next_do_not() -> None:
+    request = ChatRequest("m", (Message("user", ("a", "b")), Message("user", ("c",))))
+    assert [part.continues for part in request_parts(request)] == [False, True, False]

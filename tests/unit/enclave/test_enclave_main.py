@@ -110,7 +110,7 @@ def test_it_serves_from_its_files_until_it_is_told_to_stop(
         thread.join()
         assert failures == []
     log = capfd.readouterr().err
-    for event in ("TIME_SET", "LISTENING", "KEYS_ROTATED", "DRAINING", "STOPPED"):
+    for event in ("STARTED", "TIME_SET", "LISTENING", "KEYS_ROTATED", "DRAINING", "STOPPED"):
         assert f"event={event}" in log
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Callable
@@ -71,7 +72,7 @@ class Tenant:
         plain, wrapped = (base64.b64decode(str(answer[n])) for n in ("Plaintext", "CiphertextBlob"))
         return plain, KMSEnvelope(self.key_arn, wrapped)
 
-    async def open(self, envelope: KMSEnvelope, tenant: str = TENANT) -> bytes:
+    async def open(self, envelope: KMSEnvelope, tenant: str = TENANT) -> bytearray:
         return await self.made.parts.tenant_keys.data_key(envelope, tenant)
 
     async def refusal(self, envelope: KMSEnvelope, tenant: str = TENANT) -> ErrorCode:
@@ -215,3 +216,42 @@ async def test_a_data_key_that_nobody_asks_for_again_is_forgotten_too() -> None:
         await tenant.open(second)
         cache = tenant.made.parts.tenant_keys._cache  # pyright: ignore[reportPrivateUsage] # secrets have no other view
         assert len(cache) == 1
+
+
+@in_loop
+async def test_a_data_key_is_wiped_when_it_is_forgotten() -> None:
+    async with ready() as tenant:
+        plain, envelope = tenant.new()
+        held = await tenant.open(envelope)
+        assert held == plain
+        tenant.made.advance(TENANT_DATA_KEY_CACHE_S)
+        await tenant.made.identity.recheck()
+        await tenant.open(tenant.new()[1])
+        assert held == bytes(32)
+
+
+@in_loop
+async def test_a_data_key_is_wiped_when_another_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(envelope_module, "TENANT_DATA_KEY_CACHE_MAX_COUNT", 1)
+    async with ready() as tenant:
+        first = await tenant.open(tenant.new()[1])
+        plain, envelope = tenant.new()
+        second = await tenant.open(envelope)
+        assert first == bytes(32)
+        assert second == plain
+
+
+@in_loop
+async def test_two_who_ask_at_once_both_get_the_key() -> None:
+    async with ready() as tenant:
+        plain, envelope = tenant.new()
+        seen: list[bytes] = []
+
+        async def use() -> None:
+            seen.append(bytes(await tenant.open(envelope)))
+
+        await asyncio.gather(use(), use())
+        assert seen == [plain, plain]
+        assert await tenant.open(envelope) == plain

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from enclave_doubles import HOME, OTHER, Accident, Bench, bench, credentials, in_loop
+from latensgate_enclave.aws import sigv4
 from latensgate_enclave.aws.sts import IdentityError
-from latensgate_enclave.identity import IdentityRefusedError
+from latensgate_enclave.identity import CheckedIdentity, IdentityRefusedError
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import IDENTITY_MAX_AGE_S
 from latensgate_sim.http_server import Request, Response
@@ -204,3 +205,42 @@ async def test_a_failed_recheck_lets_what_is_known_age() -> None:
         made.identity.for_region(HOME)
         made.advance(21)
         assert refused(made) is ErrorCode.ERR_UPSTREAM_IDENTITY
+
+
+@in_loop
+async def test_the_credentials_delivered_last_are_used_whichever_check_ends_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench() as made:
+        first, last = credentials(made.world.service), credentials(made.world.service)
+        slow = asyncio.Event()
+        check = made.identity._check  # pyright: ignore[reportPrivateUsage]  # to order two checks
+
+        async def ordered(given: sigv4.Credentials) -> CheckedIdentity:
+            checked = await check(given)
+            if given is first:
+                await slow.wait()
+            return checked
+
+        monkeypatch.setattr(made.identity, "_check", ordered)
+        begun_first = asyncio.create_task(made.identity.accept(first))
+        await asyncio.sleep(0)
+        await made.identity.accept(last)
+        slow.set()
+        await begun_first
+        assert made.identity.credentials() is last
+
+
+@in_loop
+async def test_later_credentials_that_fail_leave_the_earlier_ones() -> None:
+    async with bench() as made:
+        own = credentials(made.world.service)
+        made.cloud.hold.clear()
+        made.cloud.reached.clear()
+        slow = asyncio.create_task(made.identity.accept(own))
+        await made.cloud.reached.wait()
+        made.cloud.hold.set()
+        with pytest.raises(IdentityRefusedError):
+            await made.identity.accept(credentials(foreign(made)))
+        await slow
+        assert made.identity.credentials() is own

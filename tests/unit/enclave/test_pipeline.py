@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
+from unittest import mock
 
 import pytest
 
@@ -28,16 +29,23 @@ from enclave_doubles import (
 from latensgate.verify import verify_receipt_chain
 from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.chat import RequestInvalidError
+from latensgate_enclave.chat_answer import ChatAnswer, Usage
 from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_policy
 from latensgate_enclave.pipeline import Pipeline, outcome_of, wire_error
 from latensgate_enclave.steps import Sealed
 from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_shared.answer_records import encode_final_record
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.kms_envelope import encryption_context, seal_body
-from latensgate_shared.limits import IDENTITY_MAX_AGE_S, KEY_ROTATION_S, REQUEST_WINDOW_S
+from latensgate_shared.limits import (
+    IDENTITY_MAX_AGE_S,
+    KEY_ROTATION_S,
+    PII_TEXT_COST_CHARS,
+    REQUEST_WINDOW_S,
+)
 from latensgate_shared.sealed_plaintext import KMSEnvelope
-from latensgate_shared.strict_json import JSONObject
+from latensgate_shared.strict_json import JSONObject, JSONValue
 from latensgate_sim.faults import throttled
 from latensgate_sim.world import ACCOUNT
 
@@ -537,3 +545,105 @@ def test_a_long_request_is_checked_and_walked_in_a_thread(monkeypatch: pytest.Mo
             assert on_loop == dict.fromkeys(steps, False)
 
     scenario()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("accident", list(Accident))
+def test_who_was_asked_is_told_also_where_no_answer_came(
+    accident: Accident, *, stream: bool
+) -> None:
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            made.cloud.fail("converse-stream" if stream else "converse", accident)
+            told = await tell(made, ask(made, stream=stream))
+            assert (told.code, told.public.outcome) == (ErrorCode.ERR_UPSTREAM, "failed")
+            upstream = told.private["upstream"]
+            assert isinstance(upstream, dict)
+            assert (upstream["account"], upstream["region"]) == (ACCOUNT, HOME)
+            assert len(str(upstream["leaf_certificate_sha256"])) == 64
+
+    scenario()
+
+
+class TalkativeUpstream:
+    """Answers with a text of any length."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def converse(self, _: object, witness: Callable[[JSONObject], None]) -> ChatAnswer:
+        witness({"host": "scripted"})
+        return ChatAnswer((self.text,), (), "stop", Usage(1, 2), len(self.text))
+
+
+def talking(made: Bench, text: str) -> Pipeline:
+    upstream = cast("BedrockUpstream", TalkativeUpstream(text))
+    return Pipeline(replace(made.parts, upstream=upstream), nothing)
+
+
+@in_loop
+async def test_an_answer_too_long_to_seal_leaves_a_sealed_refusal_and_a_receipt() -> None:
+    async with bench() as made:
+        await made.open()
+        with mock.patch.object(pipeline_module, "CONTENT_MAX_BYTES", 10_000):
+            told = await tell(made, ask(made), pipeline=talking(made, "x" * 10_000))
+            assert (told.code, told.public.outcome) == (ErrorCode.ERR_TOO_LARGE, "refused")
+            assert told.private["returned"] is None
+            assert told.private["upstream"] == {"host": "scripted"}
+            assert made.parts.receipts.totals()[TENANT]["requests"] == 1
+            assert (await tell(made, ask(made), pipeline=talking(made, "x" * 9_000))).code is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_of_sealing_leaves_a_receipt(*, stream: bool) -> None:
+
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            failing_once = mock.Mock(
+                side_effect=[KeyError("a secret"), mock.DEFAULT], wraps=encode_final_record
+            )
+            with mock.patch.object(pipeline_module, "encode_final_record", failing_once):
+                told = await tell(made, ask(made, stream=stream))
+            assert (told.code, told.public.outcome) == (ErrorCode.ERR_INTERNAL, "failed")
+            assert (told.private["returned"] is None) is not stream
+            assert "secret" not in told.text
+
+    scenario()
+
+
+@in_loop
+async def test_a_request_of_full_length_leaves_the_answer_its_own_scan() -> None:
+    async with bench() as made:
+        await made.open()
+        long, longer = "x" * (200 - PII_TEXT_COST_CHARS), "x" * (201 - PII_TEXT_COST_CHARS)
+        with (
+            mock.patch.object(pipeline_module, "PII_REQUEST_MAX_CHARS", 200),
+            mock.patch.object(pipeline_module, "PII_ANSWER_MAX_CHARS", 200),
+        ):
+            for asked, answer, code in (
+                (long, long, None),
+                (longer, long, ErrorCode.ERR_TOO_LARGE),
+                (long, longer, ErrorCode.ERR_TOO_LARGE),
+            ):
+                told = await tell(made, ask(made, chat(asked)), pipeline=talking(made, answer))
+                assert told.code is code
+
+
+@in_loop
+async def test_a_number_split_over_two_parts_of_a_message_is_masked() -> None:
+    async with bench() as made:
+        await made.open()
+        split: list[JSONValue] = [{"type": "text", "text": text} for text in (CARD[:7], CARD[7:])]
+        message: JSONObject = {"role": "user", "content": split}
+        body: JSONObject = {**chat(), "messages": [message]}
+        told = await tell(
+            made, ask(made, body, inside=fields(made, policy=rule("CREDIT_CARD", "mask")))
+        )
+        assert told.code is None
+        seen = made.world.home.bedrock.seen[-1]
+        assert CARD[:7].encode() not in seen
+        assert CARD[7:].encode() not in seen

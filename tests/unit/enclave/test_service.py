@@ -201,6 +201,7 @@ async def test_refused_credentials_and_keys_are_told_by_code() -> None:
     async with enclave(opened=False) as it:
         foreign = it.made.world.identities.role_session("999988887777", "Elsewhere")
         assert await it.refusal(given(foreign)) is ErrorCode.ERR_UPSTREAM_IDENTITY
+        assert (await it.health())[2] is BedrockState.FOREIGN_ACCOUNT
         key_arn = it.made.create_key()
         call = ConfigureKMSCall(key_arn)
         assert await it.refusal(call) is ErrorCode.ERR_UPSTREAM_IDENTITY

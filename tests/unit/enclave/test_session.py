@@ -337,6 +337,7 @@ async def test_a_typed_error_leaves_as_its_code() -> None:
         peer.call(1)
         assert await peer.events(2) == [Accepted(1), Error(1, ErrorCode.ERR_REPLAY)]
     assert "text" not in peer.log.getvalue()
+    assert f"event=CALL_REFUSED code={ErrorCode.ERR_REPLAY.number}\n" in peer.log.getvalue()
 
 
 @in_loop

@@ -13,6 +13,7 @@ import pytest
 
 from enclave_client import EMAIL, Told, ask, chat, fields, is_hash_of, open_told, run, tell, tool
 from enclave_doubles import TENANT, Accident, Bench, Recording, bench, in_loop, nothing
+from latensgate_enclave import stream as stream_module
 from latensgate_enclave.chat_answer import (
     ChatDelta,
     Finished,
@@ -340,3 +341,25 @@ async def test_a_stream_that_does_not_open_is_not_sealed() -> None:
         with pytest.raises(LatensgateError):
             await run(made.pipeline, asked, sink)
         assert sink.begun is None
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("_STREAM_MAX_BYTES", 5_000), ("_STREAM_MAX_CHUNKS", 9)]
+)
+def test_a_stream_too_long_for_its_frames_ends_sealed_and_receipted(
+    monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    monkeypatch.setattr(stream_module, name, most)
+
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            pieces = [[TextDelta("word ")] for _ in range(100)]
+            told = await tell(made, ask(made, stream=True), pipeline=scripted(made, *pieces))
+            assert told.code is ErrorCode.ERR_TOO_LARGE
+            assert 0 < len(said(told)) < 500
+            sent = b"".join(each.body for each in told.records[:-1])
+            assert is_hash_of(told.private["returned"], sent)
+
+    scenario()

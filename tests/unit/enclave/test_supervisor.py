@@ -9,6 +9,7 @@ import pytest
 
 from enclave_doubles import Accident, Bench, bench, credentials, in_loop
 from latensgate_enclave import supervisor as supervisor_module
+from latensgate_enclave.gate import OpenGate
 from latensgate_enclave.nitro.nsm import NSMError
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.kms_policy import render_key_policy_text
@@ -332,3 +333,59 @@ async def test_a_parent_that_holds_the_check_up_does_not_lengthen_the_grace() ->
         for task in (asking, checking):
             task.cancel()
         await asyncio.gather(asking, checking, return_exceptions=True)
+
+
+@in_loop
+async def test_the_service_secret_is_wiped_when_the_gate_closes() -> None:
+    async with bench() as made:
+        await made.open()
+        held = made.supervisor._opened  # pyright: ignore[reportPrivateUsage]  # the secret itself
+        assert held is not None
+        assert any(held.service_secret)
+        deny(made)
+        await pass_time(made, KMS_GATE_CHECK_S)
+        assert not is_open(made)
+        assert held.service_secret == bytes(32)
+
+
+@in_loop
+async def test_a_secret_that_only_confirms_is_wiped_and_the_one_in_use_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench() as made:
+        released: list[OpenGate] = []
+        judge = made.gate.open
+
+        async def noting(key_arn: str, wrapped: bytes | None) -> OpenGate:
+            released.append(await judge(key_arn, wrapped))
+            return released[-1]
+
+        monkeypatch.setattr(made.gate, "open", noting)
+        key_arn = await made.open()
+        await pass_time(made, KMS_GATE_CHECK_S)
+        await made.supervisor.configure_kms(key_arn, released[0].wrapped_secret)
+        assert [any(each.service_secret) for each in released] == [True, False, False]
+        other = made.create_key()
+        await made.supervisor.configure_kms(other, None)
+        assert [any(each.service_secret) for each in released] == [False, False, False, True]
+
+
+@in_loop
+async def test_a_gate_that_closes_while_keys_rotate_stays_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench() as made:
+        await made.open()
+        made.advance(KEY_ROTATION_S)
+        attest = made.nsm.attest
+
+        async def closing(
+            *, user_data: bytes | None, nonce: bytes | None, public_key: bytes | None
+        ) -> bytes:
+            made.supervisor.stop()
+            return await attest(user_data=user_data, nonce=nonce, public_key=public_key)
+
+        monkeypatch.setattr(made.nsm, "attest", closing)
+        with pytest.raises(LatensgateError, match="closed meanwhile"):
+            await made.supervisor.rotate_if_due()
+        assert closed(made) is ErrorCode.ERR_ENCLAVE_UNAVAILABLE

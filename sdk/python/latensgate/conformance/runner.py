@@ -72,8 +72,7 @@ def in_process(cases: Sequence[Case]) -> Mapping[str, Answer]:
 def _perform(case: Case) -> Answer:
     try:
         return perform(case.operation, case.input)
-    except Exception as error:
-        # Deliberately broad: whatever else comes out of the code under test is the finding.
+    except Exception as error:  # whatever else comes out of the code under test is the finding
         raise ImplementationError(f"{case.case_id}: {type(error).__name__} escaped") from error
 
 

@@ -167,3 +167,56 @@ def test_merge_joins_one_category_and_keeps_the_best() -> None:
         finding(url, 0, 9),
         finding(email, 9, 10),
     )
+
+
+CARD = "4111 1111 1111 1111"
+
+
+def parts_of(*texts: str) -> list[TextPart]:
+    return [TextPart(text, PROMPT, continues=number > 0) for number, text in enumerate(texts)]
+
+
+def test_what_is_split_over_the_parts_of_a_message_is_found_and_masked(engine: Tier1Engine) -> None:
+    rules = policy(CREDIT_CARD="mask", EMAIL_ADDRESS="mask")
+    for cut in range(1, len(CARD)):
+        scanned = scan_texts(
+            engine, rules, parts_of(f"pay {CARD[:cut]}", CARD[cut:], "or bob@example.com")
+        )
+        assert scanned.texts == ("pay <CREDIT_CARD>", "<CREDIT_CARD>", "or <EMAIL_ADDRESS>")
+        assert scanned.verdict.counts == {
+            "CREDIT_CARD": {"prompt": 1},
+            "EMAIL_ADDRESS": {"prompt": 1},
+        }
+        assert scanned.changed
+
+
+def test_what_is_split_over_many_parts_leaves_none_of_them_out(engine: Tier1Engine) -> None:
+    scanned = scan_texts(
+        engine, policy(CREDIT_CARD="mask"), parts_of("4111 ", "1111 1111", " 1111")
+    )
+    assert scanned.texts == ("<CREDIT_CARD>",) * 3
+
+
+def test_what_is_split_can_refuse(engine: Tier1Engine) -> None:
+    with pytest.raises(PIIHardFailError) as caught:
+        scan_texts(engine, policy(CREDIT_CARD="fail"), parts_of(CARD[:9], CARD[9:]))
+    assert caught.value.counts == {"CREDIT_CARD": {"prompt": 1}}
+
+
+def test_parts_of_two_messages_are_two_texts(engine: Tier1Engine) -> None:
+    parts = [TextPart(CARD[:9], PROMPT), TextPart(CARD[9:], PROMPT)]
+    scanned = scan_texts(engine, policy(CREDIT_CARD="mask"), parts)
+    assert scanned.texts == (CARD[:9], CARD[9:])
+    assert not scanned.changed
+
+
+def test_words_at_a_border_are_found_as_they_stand(engine: Tier1Engine) -> None:
+    """Joined, the number would be the end of a word, and none."""
+    scanned = scan_texts(engine, policy(CREDIT_CARD="mask"), parts_of("card", CARD))
+    assert scanned.texts == ("card", "<CREDIT_CARD>")
+
+
+def test_texts_that_no_rule_changed_are_the_very_same(engine: Tier1Engine) -> None:
+    scanned = scan_texts(engine, policy(EMAIL_ADDRESS="flag"), parts_of("bob@example.com", "x"))
+    assert scanned.verdict.detected
+    assert not scanned.changed
