@@ -53,8 +53,15 @@ def test_a_chat_is_sealed_answered_and_proven(product: GatewayStack, form: list[
 
 def test_a_conversation_streams(product: GatewayStack, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = ["Hello.", "And now?", "/explain"]
-    monkeypatch.setattr("builtins.input", lambda _prompt: typed.pop(0) if typed else "/quit")
-    monkeypatch.setattr("latensgate.cli.chat._question", lambda given: given)
+
+    def read(_prompt: str) -> str:
+        return typed.pop(0) if typed else "/quit"
+
+    def same(given: str | None) -> str | None:
+        return given
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("latensgate.cli.chat.asked_question", same)
     result = run(product, "chat", SIMULATED)
     assert result.exit_code == DONE, result.output
     assert "You said: And now?" in result.output

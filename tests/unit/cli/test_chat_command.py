@@ -126,6 +126,10 @@ def test_a_receipt_that_does_not_verify_again_is_told(machine: Machine, sdk: Fak
 # --- conversations ---
 
 
+def same(given: str | None) -> str | None:
+    return given
+
+
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str | type[BaseException]]:
     """What a person types at a terminal."""
@@ -139,7 +143,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str | type[BaseException]]:
         raise line
 
     monkeypatch.setattr("builtins.input", read)
-    monkeypatch.setattr(chat, "_question", lambda given: given)
+    monkeypatch.setattr(chat, "asked_question", same)
     return typed
 
 
@@ -204,8 +208,8 @@ def test_a_terminal_begins_a_conversation(monkeypatch: pytest.MonkeyPatch) -> No
             return True
 
     monkeypatch.setattr("sys.stdin", Terminal())
-    assert chat._question(None) is None
-    assert chat._question("x") == "x"
+    assert chat.asked_question(None) is None
+    assert chat.asked_question("x") == "x"
     assert chat_talk.Conversation is not None
 
 

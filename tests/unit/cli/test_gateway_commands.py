@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import click
 import pytest
@@ -294,6 +296,9 @@ def test_dev_says_how_to_install_what_is_missing(
     assert "make run" in result.stderr
 
 
+Wait: TypeAlias = "Callable[[subprocess.Popen[bytes], float | None], int]"
+
+
 @pytest.mark.parametrize(("status", "code"), [(0, DONE), (3, ExitCode.STACK)])
 def test_dev_ends_as_its_child_does(status: int, code: ExitCode) -> None:
     assert dev.run_child([sys.executable, "-c", f"raise SystemExit({status})"]) is code
@@ -303,7 +308,7 @@ def test_dev_waits_for_its_child_after_ctrl_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[float | None] = []
-    real = subprocess.Popen.wait
+    real = cast("Wait", vars(subprocess.Popen)["wait"])
 
     def wait(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
         calls.append(timeout)
@@ -320,7 +325,7 @@ def test_dev_waits_for_its_child_after_ctrl_c(
 
 @pytest.mark.parametrize("asked", ["twice", "too long"])
 def test_dev_kills_a_child_that_does_not_end(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = subprocess.Popen.wait
+    real = cast("Wait", vars(subprocess.Popen)["wait"])
     calls: list[int] = []
 
     def wait(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:

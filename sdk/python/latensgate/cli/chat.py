@@ -62,7 +62,7 @@ def chat(  # noqa: PLR0913, PLR0917 -- a command's options
     --simulated, 0 means that all went well under the simulator's root.
     """
     asked = OneShot(
-        text=_question(question),
+        text=asked_question(question),
         model=model,
         system=system,
         max_tokens=max_tokens,
@@ -77,7 +77,8 @@ def chat(  # noqa: PLR0913, PLR0917 -- a command's options
     return talk(session, asked)
 
 
-def _question(given: str | None) -> str | None:
+def asked_question(given: str | None) -> str | None:
+    """Return the question of the command line or of standard input; None: a person sits there."""
     if given is not None and given != "-":
         return given
     if given is None and sys.stdin.isatty():

@@ -107,9 +107,7 @@ def hand_to_sdk(attested: Attested, found: Found) -> None:
     if found.base_url is None or found.policy is None:
         return
     admitted = frozenset(SUITES.values())
-    state = StateFile.of(found.state_dir, found.base_url, found.policy, admitted)
-    if state is not None:
-        state.store(attested)
+    StateFile.of(found.state_dir, found.base_url, found.policy, admitted).store(attested)
 
 
 def _nonce() -> bytes:

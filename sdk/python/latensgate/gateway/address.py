@@ -62,5 +62,3 @@ def _split(base_url: str) -> tuple[SplitResult, int | None]:
     if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
         raise ConfigurationError("base_url: visible ASCII characters expected")
     return parts, port
-
-
