@@ -12,6 +12,7 @@ from latensgate_parent.link.connection import Connection
 from latensgate_parent.link.enclave import ConnectedEnclave
 from latensgate_parent.link.sockets import attach
 from latensgate_shared import calls
+from latensgate_shared.call_forms import Message
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import (
     Accepted,
@@ -78,6 +79,7 @@ class StandInEnclave(asyncio.Protocol):
         self.on_call = on_call
         self.accepts = True
         self.pongs = True
+        self.pong_tokens: list[int] = []
         self.changed = asyncio.Event()
         self.lost = False
         self.transport: asyncio.Transport
@@ -110,6 +112,8 @@ class StandInEnclave(asyncio.Protocol):
                 self.received[event.call_id].cancelled = True
             case Ping() if self.pongs:
                 self.send(Pong(event.token))
+            case Pong():
+                self.pong_tokens.append(event.token)
             case _:
                 pass
 
@@ -119,7 +123,7 @@ class StandInEnclave(asyncio.Protocol):
     def call(self, call_id: int) -> calls.Call:
         return calls.parse_call(self.received[call_id].request)
 
-    def answer(self, call_id: int, head: calls.Message, body: bytes, end: HeadMap) -> None:
+    def answer(self, call_id: int, head: Message, body: bytes, end: HeadMap) -> None:
         chunks = split_body(call_id, body)
         self.send(Head(call_id, head.to_head()), *chunks, End(call_id, end))
 

@@ -3,6 +3,8 @@
 Both ends run in one thread over transports in memory; hypothesis chooses what happens next.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -259,7 +261,7 @@ def test_whatever_an_enclave_sends_calls_end_with_typed_errors(
         transport = MemoryTransport()
         connection = Connection()
         connection.connection_made(cast("asyncio.Transport", transport))
-        enclave = ConnectedEnclave("x", connection, lambda *_: None)
+        enclave = ConnectedEnclave("x", connection, lambda _end, _receipt_id: None)
         unary = asyncio.create_task(enclave.infer(inference_call(), b"sealed"))
         opening = asyncio.create_task(enclave.stream(inference_call(stream=True), b"sealed"))
         await asyncio.sleep(0)

@@ -350,7 +350,7 @@ class Egress:
         self.counters.refused += 1
         self.tell(LinkEventKind.TUNNEL_REFUSED, "", "busy")
         with accepted, suppress(OSError):
-            accepted.setblocking(False)  # noqa: FBT003  # the standard library's own signature
+            accepted.settimeout(0)  # non-blocking
             accepted.send(b"ERR busy\n")
 
     async def _serve(self, accepted: socket.socket) -> None:

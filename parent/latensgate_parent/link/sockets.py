@@ -52,7 +52,7 @@ async def attach(
     stream = _StreamSocket(fileno=connected.detach())
     with ExitStack() as undo:
         undo.callback(stream.close)
-        stream.setblocking(False)  # noqa: FBT003  # the standard library's own signature
+        stream.settimeout(0)  # non-blocking
         made = await asyncio.get_running_loop().create_unix_connection(make, sock=stream)
         undo.pop_all()
     return made
@@ -69,7 +69,7 @@ def _open(address: Address) -> tuple[socket.socket, _Target]:
         opened = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise SocketError(f"{address}: no such socket here, errno {error.errno}") from None
-    opened.setblocking(False)  # noqa: FBT003  # the standard library's own signature
+    opened.settimeout(0)  # non-blocking
     return opened, target
 
 
@@ -161,7 +161,7 @@ def _remove_left_over(address: UnixAddress) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise SocketError(f"{address}: a file that is no socket is there")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)  # noqa: FBT003  # the standard library's own signature
+            probe.settimeout(0)  # non-blocking
             number = probe.connect_ex(address.path)
         if number not in {errno.ECONNREFUSED, errno.ENOENT}:
             raise SocketError(f"{address}: another process listens there")

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +16,7 @@ from latensgate_parent.link.address import UnixAddress
 from latensgate_parent.link.destinations import Destinations, Endpoint
 from latensgate_parent.link.egress import Egress
 from latensgate_parent.link.events import LinkEvent, LinkEventKind
-from latensgate_parent.link.sockets import SocketError
+from latensgate_parent.link.sockets import SocketError, listen
 
 Run = Callable[[Callable[[], Coroutine[None, None, None]]], None]
 HOST = "kms.us-east-1.amazonaws.com"
@@ -472,10 +473,10 @@ def test_accepting_goes_on_when_descriptors_run_out(
                     raise OSError(failures.pop(0), "as the kernel says")
                 return await accept(loop, listener)
 
-        monkeypatch.setattr(egress_module.asyncio, "get_running_loop", Listening)
+        monkeypatch.setattr("asyncio.get_running_loop", Listening)
         path = tmp_path / "egress.sock"
         egress = Egress(UnixAddress(str(path)), resolving(), print)
-        listener = egress_module.listen(UnixAddress(str(path)), backlog=1)
+        listener = listen(UnixAddress(str(path)), backlog=1)
         accepting = asyncio.ensure_future(egress._accept(listener))
         await asyncio.sleep(0.01)
         monkeypatch.undo()
