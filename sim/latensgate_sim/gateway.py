@@ -31,6 +31,7 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.05
 _FOLDER_MODE: Final = 0o700
+_LOG_SHOWN_LINES: Final = 12
 
 
 class GatewayNotStartedError(Exception):
@@ -161,10 +162,11 @@ def write_settings(plan: GatewayPlan, deployed: Deployed) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class GatewayProcess:
-    """A started parent."""
+    """A started parent; its lines go to the terminal where `log` is None."""
 
     plan: GatewayPlan
     process: subprocess.Popen[bytes]
+    log: Path | None
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until its health is good: enclave, KMS and Bedrock.
@@ -179,10 +181,18 @@ class GatewayProcess:
                 return
             status = self.process.poll()
             if status is not None:
-                raise GatewayNotStartedError(f"the parent ended with status {status}")
+                raise GatewayNotStartedError(f"the parent ended with status {status}{self._end()}")
             if time.monotonic() > deadline_s:
-                raise GatewayNotStartedError(f"not healthy after {timeout_s:.0f} s: {told}")
+                text = f"not healthy after {timeout_s:.0f} s: {told}{self._end()}"
+                raise GatewayNotStartedError(text)
             time.sleep(_POLL_S)
+
+    def _end(self) -> str:
+        """Return the last lines of its log."""
+        if self.log is None:
+            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(["", *lines[-_LOG_SHOWN_LINES:]])
 
     def stop(self) -> int:
         """Ask it to drain, wait, and kill it if it does not; returns its exit status."""
@@ -219,7 +229,7 @@ def start_gateway(plan: GatewayPlan, *, log: Path | None = None) -> GatewayProce
             start_new_session=True,
             env=_environment(),
         )
-    return GatewayProcess(plan, process)
+    return GatewayProcess(plan, process, log)
 
 
 def _environment() -> dict[str, str]:
