@@ -60,6 +60,10 @@ def described(url: str) -> dict[str, object]:
     return describe(routes_only(), url)
 
 
+def described_for(_: object, url: str) -> dict[str, object]:
+    return described(url)
+
+
 def document(draft: Draft | None = None) -> bytes:
     """Return a published document over MANIFEST."""
     return (draft or Draft()).but(user_data=build_user_data(MANIFEST, None)).sign()
@@ -160,7 +164,7 @@ class SurfaceBench:
             public_url="https://gateway.example",
             trusted_proxies=trusted_proxies,
         )
-        with mock.patch("latensgate_parent.http.surface.describe", lambda _, url: described(url)):
+        with mock.patch("latensgate_parent.http.surface.describe", described_for):
             self.surface = Surface(self.services)
         self.gateway = Gateway(_no_inference, self.surface, observer=self.notes)
         for tenant_id in (TENANT, OTHER_TENANT):

@@ -53,8 +53,13 @@ class OperatorApp:
             await self._answer(scope, send)
         except LatensgateError as error:
             told = error_response(error, self._ids.new())
-            head = {"type": "http.response.start", "status": told.status, "headers": told.headers}
-            await send(head)
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": told.status,
+                    "headers": told.headers,
+                }
+            )
             await send({"type": "http.response.body", "body": told.body})
 
     async def _answer(self, scope: ASGIScope, send: Send) -> None:

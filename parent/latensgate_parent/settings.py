@@ -195,10 +195,10 @@ def read_settings(values: Mapping[str, object], environment: Mapping[str, str]) 
     reader = _Reader()
     given = dict(values)
     verifier = given.pop("verifier", {})
-    if not isinstance(verifier, dict):
+    table = forms.as_table(verifier)
+    if table is None:
         reader.faults.append(Fault("verifier", "a table", forms.shown(verifier)))
-        verifier = {}
-    judged: dict[str, object] = {str(name): value for name, value in verifier.items()}
+    judged = dict(table or {})
     _override(given, judged, environment, reader.faults)
     read = reader.table(given, _FIELDS)
     read_verifier = reader.table(judged, _VERIFIER, "verifier.")
@@ -270,4 +270,3 @@ def read_file(config: Path | None, environment: Mapping[str, str]) -> Mapping[st
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         found = f"{path}: {error}"
     raise SettingsError((Fault("config", "a readable TOML file", found),))
-

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from latensgate.verify import ConfigurationError, Measurements
 from latensgate_shared.limits import ARN_MAX_CHARS, JSON_MAX_SAFE_INTEGER
@@ -47,6 +47,16 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def as_table(value: object) -> dict[str, object] | None:
+    """Return a table of TOML or JSON, None for anything else."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> list[object] | None:
+    """Return a list of TOML or JSON, None for anything else."""
+    return cast("list[object]", value) if isinstance(value, list) else None
 
 
 def shown(value: object) -> str:
@@ -95,7 +105,8 @@ def optional_domain(value: object) -> str | None:
 
 
 def _texts(value: object, expected: str) -> list[str]:
-    items: list[object] = list(value) if isinstance(value, list | tuple) else [None]
+    found = as_list(value)
+    items = [None] if found is None else found
     texts = [item for item in items if isinstance(item, str)]
     if len(texts) != len(items):
         raise FormError(expected)
@@ -119,9 +130,9 @@ def egress_listen(value: object) -> str:
 def routes(value: object) -> dict[str, str]:
     """``host:port`` to a port of this machine."""
     expected = 'a table of "host:port" = "127.0.0.1:port"'
-    if not isinstance(value, dict):
+    pairs = as_table(value)
+    if pairs is None:
         raise FormError(expected)
-    pairs: dict[object, object] = dict(value)
     return {
         _matching(name, _HOST_PORT, expected): _matching(target, _ROUTE_TARGET, expected)
         for name, target in pairs.items()
@@ -179,10 +190,12 @@ def networks(value: object) -> tuple[Network, ...]:
 def measurements(value: object) -> tuple[Measurements, ...]:
     """Tables of PCR0, PCR1 and PCR2."""
     expected = "tables of PCR0, PCR1 and PCR2, each 96 lower-case hex digits and not all zeros,"
-    items: list[object] = list(value) if isinstance(value, list) else [None]
+    items = as_list(value)
+    if items is None:
+        raise FormError(expected)
     found: list[Measurements] = []
     for item in items:
-        registers: dict[object, object] = dict(item) if isinstance(item, dict) else {}
+        registers = as_table(item) or {}
         texts = [registers.get(name) for name in _REGISTERS]
         pcr0, pcr1, pcr2 = (text if isinstance(text, str) else "" for text in texts)
         if registers.keys() != set(_REGISTERS):

@@ -11,7 +11,7 @@ import click
 from latensgate_parent.admin.exit_codes import ParentFault, SettingsFault
 from latensgate_parent.admin.place import Place, grid, pass_place
 from latensgate_parent.operator_app import DRAIN_HEADER, DRAIN_PATH
-from latensgate_parent.settings_forms import FormError, HostPort, host_port
+from latensgate_parent.settings_forms import FormError, HostPort, as_table, host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,7 @@ def drain(place: Place) -> None:
     more; new enclaves take the work.
     """
     answer = _ask(_operator(place))
-    raw = answer.get("enclaves")
-    enclaves: dict[str, object] = dict(raw) if isinstance(raw, dict) else {}
+    enclaves = as_table(answer.get("enclaves")) or {}
     rows = [(name, "not reached" if n is None else n) for name, n in enclaves.items()]
     table = grid("Draining", ("enclave", "open calls"), rows)
     place.tell({"enclaves": enclaves}, lambda console: console.print(table))
@@ -51,13 +50,13 @@ def _ask(operator: HostPort) -> Mapping[str, object]:
     try:
         connection.request("POST", DRAIN_PATH, headers={DRAIN_HEADER: "drain"})
         answer = connection.getresponse()
-        body = json.loads(answer.read())
+        body = as_table(json.loads(answer.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ParentFault(
             f"the parent does not answer on {operator} ({type(error).__name__})"
         ) from None
     finally:
         connection.close()
-    if answer.status != _OK or not isinstance(body, dict):
+    if answer.status != _OK or body is None:
         raise ParentFault(f"the parent answered with status {answer.status}")
-    return {str(name): value for name, value in body.items()}
+    return body

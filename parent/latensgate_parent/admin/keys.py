@@ -15,6 +15,7 @@ from latensgate_parent.admin.place import Place, grid, pass_place
 from latensgate_parent.admin.tenants import Name, TenantId, known_tenant
 from latensgate_parent.clock import optional_rfc3339, to_rfc3339
 from latensgate_parent.http.auth import Scope
+from latensgate_parent.settings_forms import as_list
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -158,5 +159,5 @@ def shown(each: APIKey) -> dict[str, object]:
 
 
 def _table(title: str, keys: list[dict[str, object]]) -> object:
-    rows = [[", ".join(v) if isinstance(v, list) else v for v in each.values()] for each in keys]
+    rows = [[", ".join(map(str, as_list(v) or [v or ""])) for v in each.values()] for each in keys]
     return grid(title, _COLUMNS, rows)

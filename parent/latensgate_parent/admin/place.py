@@ -22,7 +22,7 @@ from latensgate_parent.store.interfaces import StoreError
 from latensgate_parent.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from latensgate_parent.store.interfaces import Store
@@ -76,7 +76,7 @@ class Place:
             raise SettingsFault(error.detail) from None
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
+    async def store(self) -> AsyncGenerator[Store]:
         """Open the database for one command."""
         store = await open_store(self.database_url())
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
@@ -96,8 +96,7 @@ def invalid(errors: Sequence[Mapping[str, object]]) -> GatewayError:
     Its texts name the form that is expected and never repeat what was found.
     """
     first = errors[0]
-    where = first["loc"]
-    parts = [str(part) for part in where] if isinstance(where, tuple | list) else []
+    parts = [str(part) for part in cast("tuple[str | int, ...]", first["loc"])]
     if parts[:1] and parts[0] in {"query", "path"}:
         parts = parts[1:]
     name = parameter_name(".".join(parts)) if parts else None

@@ -7,7 +7,7 @@ style, by hash, and nothing else.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -221,9 +221,10 @@ def _shortened(value: object) -> object:
     if isinstance(value, str) and len(value) > _LONG_TEXT_CHARS:
         return value[:16] + "…"
     if isinstance(value, list):
-        return [_shortened(each) for each in value]
+        return [_shortened(each) for each in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {name: _shortened(each) for name, each in value.items()}
+        members = cast("dict[str, object]", value)
+        return {name: _shortened(each) for name, each in members.items()}
     return value
 
 

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import json
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
+from unittest import mock
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from latensgate_parent.__main__ import ExitCode, main
+from latensgate_parent.admin.__main__ import cli
+from latensgate_parent.admin.exit_codes import ExitCode as AdminExitCode
+from latensgate_parent.app import Parent, compose
 from latensgate_parent.limits import HTTP_HEAD_MAX_BYTES
+from latensgate_parent.logs import JSONLog
+from latensgate_parent.settings import load_settings
 from latensgate_shared.error_answers import parse_error_answer
 
 
@@ -103,6 +115,69 @@ def test_a_parent_without_enclaves_answers_and_drains(tmp_path: Path) -> None:
         events = [json.loads(line)["event"] for line in running.stderr]
         assert events[-1] == "stopped"
         assert {"started", "request", "draining", "drained"} <= set(events)
+
+
+class OwnParent:
+    """A parent in this process, in a thread of its own."""
+
+    def __init__(self, file: Path) -> None:
+        self.log = io.StringIO()
+        self.address = ""
+        self._file = file
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        settings = load_settings(self._file, {})
+        parts = await compose(settings, JSONLog(self.log, time.time))
+        await Parent(parts).serve(self._stop, self._announce)
+
+    def _announce(self, address: str) -> None:
+        self.address = address
+        self._ready.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def test_connections_are_bounded(tmp_path: Path) -> None:
+    file, port, _ = write_settings(tmp_path, credentials="boto3")
+    with (
+        mock.patch("latensgate_parent.server.HTTP_HEAD_TIMEOUT_S", 0.2),
+        mock.patch("latensgate_parent.server.MAX_CONNECTIONS", 3),
+        OwnParent(file) as running,
+    ):
+        began = time.monotonic()
+        assert exchange(port, b"GET / HTTP/1.1\r\n") == b""  # slow-loris
+        assert time.monotonic() - began < 5
+        with contextlib.ExitStack() as open_ones:
+            client = open_ones.enter_context(httpx.Client(base_url=running.address))
+            assert client.get("/").status_code == 200
+            time.sleep(0.4)  # an idle connection is kept
+            assert client.get("/api/models").status_code == 401
+            assert exchange(port, b"\x00\x01").startswith(b"HTTP/1.1 400 ")
+            endless = b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * (HTTP_HEAD_MAX_BYTES // 2)
+            assert exchange(port, endless)[:13] in {b"HTTP/1.1 413 ", b""}
+            for _ in range(4):
+                open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert exchange(port, b"")[:13] == b"HTTP/1.1 503 "
+
+
+def test_the_operators_command_drains_a_running_parent(tmp_path: Path) -> None:
+    file, _, _ = write_settings(tmp_path)
+    with OwnParent(file) as running:
+        done = CliRunner().invoke(cli, ["--config", str(file), "--json", "drain"])
+        assert done.exit_code == AdminExitCode.PARENT  # no enclave is there
+        assert json.loads(done.stdout) == {"enclaves": {f"unix:{tmp_path}/enclave.sock": None}}
+    assert '"event": "drain_failed"' in running.log.getvalue()
 
 
 def test_what_keeps_it_from_serving_is_said(
