@@ -42,9 +42,10 @@ from latensgate_shared.sealed import (
 )
 from latensgate_shared.sealed_plaintext import KMSEnvelope, RequestFields, build_plaintext
 from latensgate_shared.strict_json import JSONObject, parse_json_object
+from latensgate_sim.deployment import SERVICE_ROLE_ARN
 from latensgate_sim.identity import Credentials
 from latensgate_sim.world import TENANT_ACCOUNT, World
-from stack import MODEL, SERVICE_ROLE_ARN, Answer, CallFailedError, ParentLink, Stack
+from stack import MODEL, Answer, CallFailedError, ParentLink, Stack
 
 TENANT = "tnt_a3f9c42b"
 Chat = dict[str, object]

@@ -6,21 +6,17 @@ be the honest parent or the malicious one.
 
 from __future__ import annotations
 
-import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256, sha384
 from pathlib import Path
 from typing import Self
 from unittest import mock
 
-from latensgate_enclave import VERSION
 from latensgate_shared import calls
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import (
@@ -37,13 +33,12 @@ from latensgate_shared.frames import (
     split_body,
 )
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
+from latensgate_sim import deployment as deployment_files
+from latensgate_sim.deployment import ADMIN_ROLE_ARN, SERVICE_ROLE_ARN
 from latensgate_sim.launcher import EnclaveLaunch, EnclaveProcess, code_folders, start_process
 from latensgate_sim.measure import EnclaveFiles, measure_enclave_files
 from latensgate_sim.world import ACCOUNT, World
-from paths import REPOSITORY
 
-SERVICE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateService"
-ADMIN_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LatensgateKeyAdmin"
 MODEL = "claude-3.5-sonnet"
 START_TIMEOUT_S = 30.0
 CALL_TRIES = 40
@@ -252,13 +247,9 @@ def write_config(
     folder: Path, world: World, *, deployment: str = DEPLOYMENT, policy: str | None = None
 ) -> Path:
     """Write the four measured files of a simulated enclave; the policy defaults to the shipped."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shipped = (REPOSITORY / "enclave/policy.toml").read_text()
-    (folder / "policy.toml").write_text(shipped if policy is None else policy)
-    (folder / "deployment.toml").write_text(deployment)
-    root_sha256 = sha256(ssl.PEM_cert_to_DER_cert(world.ca_path.read_text())).hexdigest()
-    (folder / "trust.toml").write_text(f'flavour = "sim"\ntls_root_sha256 = ["{root_sha256}"]\n')
-    shutil.copy(world.ca_path, folder / "ca.pem")
+    deployment_files.write_config(folder, world, deployment)
+    if policy is not None:
+        (folder / "policy.toml").write_text(policy)
     return folder
 
 
@@ -335,20 +326,7 @@ def launch_apart(world: World, config: Path, apart: Apart) -> EnclaveProcess:
 
 
 def key_policy_parameters(process: EnclaveProcess, config: Path) -> KeyPolicyParameters:
-    pcrs = process.device.measurements
-    digest = sha384((config / "deployment.toml").read_bytes()).hexdigest()
-    return KeyPolicyParameters(
-        account_id=ACCOUNT,
-        partition="aws",
-        service_role_arn=SERVICE_ROLE_ARN,
-        key_admin_role_arn=ADMIN_ROLE_ARN,
-        pcr0=pcrs.pcr0.hex(),
-        pcr1=pcrs.pcr1.hex(),
-        pcr2=pcrs.pcr2.hex(),
-        context_service="latensgate",
-        context_release=VERSION,
-        context_deployment_digest=f"sha384:{digest}",
-    )
+    return deployment_files.key_policy_parameters(process.device.measurements, config)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def test_mask_keeps_personal_data_from_the_model(
     sealed = client.seal(chat("Write to bob@example.com"), client.fields(policy=rule))
     opened = client.send(link, sealed)
     assert opened.final.values.pii_detected
-    assert b"bob@example.com" not in b"".join(world.home.bedrock.seen[before:])
+    assert b"bob@example.com" not in b"".join(list(world.home.bedrock.seen)[before:])
     assert "bob@example.com" not in opened.text
 
 

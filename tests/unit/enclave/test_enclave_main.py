@@ -29,9 +29,10 @@ from latensgate_shared.calls import (
     HealthCall,
 )
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
+from latensgate_sim.deployment import ADMIN_ROLE_ARN, SERVICE_ROLE_ARN
 from latensgate_sim.measure import Measurements
 from latensgate_sim.world import ACCOUNT, SimulatedEnclave, World
-from stack import ADMIN_ROLE_ARN, SERVICE_ROLE_ARN, ParentLink, write_config
+from stack import ParentLink, write_config
 
 PCRS = Measurements(*(bytes([number]) * 48 for number in (1, 2, 3)))
 
