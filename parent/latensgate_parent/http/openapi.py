@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from latensgate_parent.http import schemas
+from latensgate_parent.http import schemas, schemas_sealed
 from latensgate_parent.http.auth import Scope
 from latensgate_parent.http.openapi_inference import INFERENCE
 from latensgate_shared.errors import ErrorCode
@@ -29,11 +29,11 @@ Object: TypeAlias = dict[str, Any]
 _EXTRA_MODELS: Final = (
     schemas.CreateKey,
     schemas.RotateKey,
-    schemas.InferenceRequest,
-    schemas.InferenceAnswer,
-    schemas.ErrorEnvelope,
-    schemas.SealedErrorEnvelope,
-    schemas.UnavailableHealth,
+    schemas_sealed.InferenceRequest,
+    schemas_sealed.InferenceAnswer,
+    schemas_sealed.ErrorEnvelope,
+    schemas_sealed.SealedErrorEnvelope,
+    schemas_sealed.UnavailableHealth,
 )
 _FOREIGN: Final = ("HTTPValidationError", "ValidationError")
 """What FastAPI would answer by itself, and here never does."""
