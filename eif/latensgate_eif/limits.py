@@ -21,3 +21,7 @@ CERTIFICATE_MAX_BYTES: Final = 8 * 1024
 """A PEM certificate of a P-384 key has about 900 bytes."""
 RAMDISK_FILE_MAX_BYTES: Final = 2**32 - 1
 """newc cpio writes a file's size in eight hex digits."""
+RAMDISK_ENTRIES_MAX_COUNT: Final = 100_000
+"""Ours have about 2,500; a hostile archive of empty files could name one every 112 bytes."""
+RAMDISK_NAME_MAX_BYTES: Final = 1_024
+"""With its closing zero; the longest of ours has about 130. Linux takes 4,096."""

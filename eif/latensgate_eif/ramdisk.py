@@ -18,8 +18,8 @@ from latensgate_eif.image import ImageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_MAGIC: Final = b"070701"
-_TRAILER: Final = "TRAILER!!!"
+MAGIC: Final = b"070701"
+TRAILER: Final = "TRAILER!!!"
 _ALIGN_FIELD_BYTES: Final = 4
 _ALIGN_ARCHIVE_BYTES: Final = 512
 _FOLDER_MODE: Final = stat.S_IFDIR | 0o755
@@ -73,7 +73,7 @@ def encode_ramdisk(entries: Mapping[str, Entry]) -> bytes:
     out = bytearray()
     for inode, path in enumerate(sorted(whole), 1):
         _append(out, inode, path, whole[path])
-    _append(out, 0, _TRAILER, Entry(0))
+    _append(out, 0, TRAILER, Entry(0))
     out += bytes(-len(out) % _ALIGN_ARCHIVE_BYTES)
     return bytes(out)
 
@@ -96,7 +96,7 @@ def _append(out: bytearray, inode: int, path: str, entry: Entry) -> None:
     links = 2 if stat.S_ISDIR(entry.mode) else 1
     size = len(entry.data)
     fields = (inode, entry.mode, 0, 0, links, 0, size, 0, 0, *entry.device, len(name), 0)
-    out += _MAGIC + b"".join(b"%08X" % value for value in fields) + name
+    out += MAGIC + b"".join(b"%08X" % value for value in fields) + name
     out += bytes(-len(out) % _ALIGN_FIELD_BYTES)
     out += entry.data
     out += bytes(-len(out) % _ALIGN_FIELD_BYTES)

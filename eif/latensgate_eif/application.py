@@ -1,0 +1,104 @@
+"""The ramdisks after the first: our own code with its measured policy, and the operator's file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from latensgate_eif.inputs import BuildError
+from latensgate_eif.ramdisk import Entry, file_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIGURATION: Final = "etc/latensgate"
+"""The folder that init's command line names."""
+_SITE: Final = "usr/local/lib/python{version}/dist-packages"
+"""Debian's Python looks here first; nothing else is in it."""
+_CODE: Final = ("shared/latensgate_shared", "enclave/latensgate_enclave")
+_SUFFIXES: Final = frozenset({".py", ".tftpl"})
+"""Sources, and the template of the KMS key policy. Nothing else that lies in a checkout."""
+_CERTIFICATE: Final = re.compile(
+    "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
+
+
+class Flavour(Enum):
+    """What kinds of image there are. They differ in roots of trust, never in code."""
+
+    CORE = "core"
+    SIM = "sim"
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What egress believes.
+
+    Attributes:
+        trust_toml: `trust.toml`.
+        ca_pem: The certificates that it names.
+    """
+
+    trust_toml: bytes
+    ca_pem: bytes
+
+
+def amazon_roots(repository: Path) -> Roots:
+    """Return the committed roots of Amazon's services."""
+    folder = repository / "eif/trust"
+    return Roots((folder / "trust.toml").read_bytes(), (folder / "ca.pem").read_bytes())
+
+
+def simulated_roots(ca_pem: bytes) -> Roots:
+    """Return the roots of a simulator, with a `trust.toml` that says so.
+
+    Raises:
+        BuildError: Not certificates in PEM.
+    """
+    try:
+        blocks = _CERTIFICATE.findall(ca_pem.decode("ascii"))
+        digests = [hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks]
+    except ValueError:
+        raise BuildError("roots: certificates in PEM expected") from None
+    if not digests:
+        raise BuildError("roots: certificates in PEM expected, found none")
+    listed = ", ".join(f'"{digest}"' for digest in sorted(digests))
+    return Roots(f'flavour = "sim"\ntls_root_sha256 = [{listed}]\n'.encode(), ca_pem)
+
+
+def application_entries(repository: Path, roots: Roots, version: str) -> dict[str, Entry]:
+    """Return the second ramdisk, without bytecode: code, `policy.toml` and roots.
+
+    Args:
+        repository: A checkout.
+        roots: By flavour.
+        version: Of the interpreter, such as ``3.11``.
+
+    Raises:
+        BuildError: The folder is no checkout.
+    """
+    site = _SITE.format(version=version)
+    entries: dict[str, Entry] = {}
+    for name in _CODE:
+        package = repository / name
+        if not (package / "__init__.py").is_file():
+            raise BuildError(f"{name}/__init__.py expected below {repository}")
+        for file in package.rglob("*"):
+            if file.suffix in _SUFFIXES and file.is_file():
+                path = f"{site}/{file.relative_to(package.parent).as_posix()}"
+                entries[path] = file_entry(file.read_bytes())
+    policy = (repository / "enclave/policy.toml").read_bytes()
+    return entries | {
+        f"{CONFIGURATION}/policy.toml": file_entry(policy),
+        f"{CONFIGURATION}/trust.toml": file_entry(roots.trust_toml),
+        f"{CONFIGURATION}/ca.pem": file_entry(roots.ca_pem),
+    }
+
+
+def deployment_entries(deployment: bytes) -> dict[str, Entry]:
+    """Return the last ramdisk: the operator's `deployment.toml` and nothing else."""
+    return {f"{CONFIGURATION}/deployment.toml": file_entry(deployment)}
