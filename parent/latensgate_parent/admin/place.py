@@ -110,8 +110,8 @@ async def _awaited(work: Coroutine[object, object, _Done]) -> _Done:
 def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Return a table of plain values; nothing in them is markup or steers the terminal."""
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)  # an id is to be copied
     for row in rows:
         cells = ("" if value is None else str(value) for value in row)
         table.add_row(*(Text(printable(cell)) for cell in cells))
