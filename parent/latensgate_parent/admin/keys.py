@@ -19,11 +19,13 @@ from latensgate_parent.settings_forms import as_list
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from latensgate_parent.api_keys import NewKey
     from latensgate_parent.store.interfaces import APIKey
 
-_COLUMNS: Final = ("key", "name", "begins with", "scopes", "status", "created", "ends", "revoked")
+_COLUMNS: Final = ("id", "name", "scopes", "status", "expires_at")
+"""What people are shown of a key; `--json` has all of it."""
 _KEY_ID: Final = re.compile(r"key_[0-9a-f]{16}")
 _NEVER: Final = "never"
 
@@ -158,6 +160,9 @@ def shown(each: APIKey) -> dict[str, object]:
     }
 
 
-def _table(title: str, keys: list[dict[str, object]]) -> object:
-    rows = [[", ".join(map(str, as_list(v) or [v or ""])) for v in each.values()] for each in keys]
-    return grid(title, _COLUMNS, rows)
+def _table(title: str, keys: list[dict[str, object]]) -> Table:
+    rows = [
+        [", ".join(map(str, as_list(each[name]) or [each[name] or ""])) for name in _COLUMNS]
+        for each in keys
+    ]
+    return grid(title, ("key", "name", "scopes", "status", "ends"), rows)
