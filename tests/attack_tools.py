@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from latensgate_sim.connections import Connections
 from latensgate_sim.http_server import HTTPServer, Request, Response
 from latensgate_sim.launcher import code_folders
 from latensgate_sim.tls import EndpointCA
@@ -20,6 +22,7 @@ from latensgate_sim.world import World
 Inner = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[Request, Inner], Awaitable[Response]]
 Answer = dict[str, object]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextmanager
@@ -79,6 +82,28 @@ def rerouted(world: World, host: str, authority: EndpointCA) -> Generator[None]:
             yield
     finally:
         world.run(rogue.close())
+
+
+@contextmanager
+def served(world: World, host: str, talk: Talk) -> Generator[None]:
+    """Lead a host of AWS to a server that talks as it likes, with the host's own certificate."""
+
+    async def start() -> tuple[asyncio.Server, Connections]:
+        connections = Connections(talk)
+        context = world.ca.context(world.ca.issue([host]))
+        server = await asyncio.start_server(connections.accept, "127.0.0.1", 0, ssl=context)
+        return server, connections
+
+    async def stop() -> None:
+        server.close()
+        await connections.end()
+
+    server, connections = world.run(start())
+    try:
+        with _led(world, host, server.sockets[0].getsockname()[1]):
+            yield
+    finally:
+        world.run(stop())
 
 
 @contextmanager

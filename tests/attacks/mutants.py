@@ -90,6 +90,8 @@ class Lab:
             shutil.copytree(
                 source, self.code / package, ignore=shutil.ignore_patterns("__pycache__")
             )
+        # Beside the package, where the simulator looks for it.
+        shutil.copyfile(REPOSITORY / "enclave/policy.toml", self.code / "policy.toml")
         venv.create(self._environment, with_pip=False, symlinks=True)
         site = next(self._environment.glob("lib/python*/site-packages"))
         installed = sysconfig.get_path("purelib")

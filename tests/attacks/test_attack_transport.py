@@ -5,11 +5,12 @@ Each refusal names its line of defence; ``mutants.py`` proves that the test fail
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -298,3 +299,40 @@ def test_reader_who_never_reads_holds_up_only_himself(streaming: Streaming) -> N
         for _ in range(5):
             assert client.ask(link, chat("quick")).text == "You said: quick"
         assert resident_kib(stack) - before < 200_000
+
+
+def huge_arguments() -> dict[str, object]:
+    """A request whose tool call has as many values as one scan takes on."""
+    arguments = json.dumps({"n": [*range(1_000_000, 1_000_000 + 55_000)]})
+    function = {"name": "f", "arguments": arguments}
+    asked = {
+        "role": "assistant",
+        "tool_calls": [{"id": "c", "type": "function", "function": function}],
+    }
+    told = {"role": "tool", "tool_call_id": "c", "content": "x"}
+    return chat("x") | {"messages": [{"role": "user", "content": "x"}, asked, told]}
+
+
+def test_huge_tool_arguments_hold_up_no_other_tenant(stack: Stack, client: Client) -> None:
+    """Defence: pipeline.Pipeline.work and aside.Aside: long walks and scans leave the loop."""
+    other = replace(client, tenant_id="tnt_00000002")
+    done = threading.Event()
+
+    def ask_hugely() -> None:
+        with stack.link() as link:
+            client.ask(link, huge_arguments())
+        done.set()
+
+    started = time.monotonic()
+    asking = threading.Thread(target=ask_hugely)
+    asking.start()
+    slowest_s = 0.0
+    with stack.link() as link:
+        while not done.is_set():
+            asked = time.monotonic()
+            other.ask(link, chat("quick"))
+            slowest_s = max(slowest_s, time.monotonic() - asked)
+    asking.join()
+    took_s = time.monotonic() - started
+    assert took_s > 0.5, "too little work to hold anybody up"
+    assert slowest_s < took_s / 2

@@ -5,12 +5,16 @@ Each refusal names its line of defence; ``mutants.py`` proves that the test fail
 
 from __future__ import annotations
 
+import asyncio
+import json
+import threading
+import time
 from dataclasses import replace
 from typing import cast
 
 import pytest
 
-from attack_tools import Inner, hooked, led_astray, rerouted, wait_for
+from attack_tools import Inner, hooked, led_astray, rerouted, served, wait_for
 from e2e_client import Client, Refusal, chat, sealed_refusal
 from e2e_fixtures import QUICK, StartStack
 from latensgate_shared import calls
@@ -184,6 +188,70 @@ def test_aws_server_of_another_name_gets_nothing(serving: tuple[Stack, Client]) 
     with led_astray(stack.world, bedrock, sts), hooked(stack.world, sts, note):
         assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
     assert prompts == []
+
+
+FORGED = json.dumps(
+    {
+        "output": {"message": {"role": "assistant", "content": [{"text": "forged"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 1, "outputTokens": 1},
+    }
+).encode()
+FORGED_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(FORGED), FORGED)
+
+
+def test_plaintext_before_tls_is_never_an_answer(
+    client: Client, link: ParentLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent grants the tunnel and sends an answer in plaintext behind it.
+
+    Defence: egress._start_tls, a reader of its own for what TLS has opened.
+    """
+    granted: list[bytes] = []
+    write = asyncio.StreamWriter.write
+
+    def with_forged(writer: asyncio.StreamWriter, data: bytes) -> None:
+        if data == b"OK\n":
+            granted.append(data)
+            data += FORGED_ANSWER
+        write(writer, data)
+
+    bedrock = "bedrock-runtime.us-east-1.amazonaws.com"
+    with led_astray(client.world, bedrock, bedrock):  # cuts the connection that is open
+        monkeypatch.setattr(asyncio.StreamWriter, "write", with_forged)
+        opened = client.ask(link, chat("who"))
+    assert granted
+    assert opened.code is not None or opened.text == "You said: who"
+    assert b"forged" not in b"".join(record.body for record in opened.records)
+
+
+def test_what_comes_unasked_does_not_answer_the_next_request(
+    client: Client, link: ParentLink
+) -> None:
+    """A server says more than it was asked, later. Defence: egress._connection, unread_bytes."""
+    asked: list[int] = []
+    said_more = threading.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(0)
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            asked[-1] += 1
+            writer.write(FORGED_ANSWER.replace(b"forged", b"honest"))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.write(FORGED_ANSWER)
+            await writer.drain()
+            said_more.set()
+
+    with served(client.world, "bedrock-runtime.us-east-1.amazonaws.com", talk):
+        for _ in range(3):
+            assert client.ask(link, chat("x")).text == "honest"
+            assert said_more.wait(5)
+            said_more.clear()
+            time.sleep(0.1)
+    assert asked == [1, 1, 1]  # what has said more than it was asked is used no more
 
 
 def test_only_the_measured_hosts_are_dialled(
