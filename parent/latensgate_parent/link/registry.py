@@ -69,8 +69,8 @@ class KeyRegistry:
             EnclaveLostError: The answer is no document with its manifest.
             StoreError: It could not be archived; its keys are not routed.
         """
-        known = {published.attestation_hash for published in self._holders.values()}
-        if answer.attestation_hash in known:
+        known = (*self._holders.values(), *self._newest.values())
+        if any(published.attestation_hash == answer.attestation_hash for published in known):
             return
         manifest = _checked(answer)
         await self._store.archive(

@@ -330,9 +330,13 @@ def test_an_enclave_cannot_take_another_ones_keys(tmp_path: Path) -> None:
             await at.ready()
             victim, thief = at.hosts
             stolen = victim.generations[-1].hpke_keys[0]
-            thief.rotate(make_manifest(thief.receipt_key, key=stolen.public_key))
+            forged = make_manifest(thief.receipt_key, key=stolen.public_key)
+            await at.fleet._registry.learn(at.fleet._members[1], attestation_of(forged))
+            assert at.fleet.holder_of(stolen.key_id).name == victim.name
+            thief.rotate(forged)
             asked = len(thief.asked_for(Operation.ATTESTATION))
             await at.until(lambda: len(thief.asked_for(Operation.ATTESTATION)) > asked + 1)
+            assert at.kinds().count(LinkEventKind.PUBLISHED) == 3, "told once, like every other"
             assert at.fleet.holder_of(stolen.key_id).name == victim.name
 
     run(main)
