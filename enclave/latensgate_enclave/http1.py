@@ -21,7 +21,7 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 
 class HTTPError(LatensgateError):
@@ -255,21 +255,6 @@ class ResponseReader:
         if self._buffer:
             raise HTTPError("HTTP answer: bytes after the end")
         return False
-
-
-def join_response(events: Sequence[ResponseEvent]) -> HttpResponse:
-    """Put the events of one whole answer together.
-
-    Raises:
-        HTTPError: The events are not one head, body pieces and one end.
-    """
-    if not events or not isinstance(events[-1], ResponseEnd):
-        raise HTTPError("HTTP answer: it has not ended")
-    head = events[0]
-    if not isinstance(head, ResponseHead):
-        raise HTTPError("HTTP answer: it does not begin with its head")
-    body = b"".join(piece for piece in events if isinstance(piece, bytes))
-    return HttpResponse(head.status, head.headers, body)
 
 
 def _parse_status(line: bytes) -> int:
