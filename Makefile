@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := shared enclave parent sdk/python sim
+DISTRIBUTIONS := shared enclave parent sdk/python sim eif
 CODE := $(DISTRIBUTIONS) scripts tests
 INSTALL := $(BIN)/pip install --disable-pip-version-check --require-hashes
 VECTORS ?= ../shared/vectors
@@ -109,6 +109,18 @@ CRASH_ROUNDS ?= 200
 .PHONY: crash
 crash: setup ## Kill -9 of gateway and enclaves at random points under load (about 15 minutes)
 	$(BIN)/python tests/crash --rounds $(CRASH_ROUNDS)
+
+DEPLOYMENT ?= eif/examples/deployment.toml
+FLAVOUR ?= core
+.PHONY: image
+image: setup ## Build and measure the enclave image: FLAVOUR=core|sim DEPLOYMENT=FILE (docs/runbooks/build-image.md)
+	@mkdir -p build
+	$(BIN)/latensgate-eif assemble --flavour $(FLAVOUR) --deployment $(DEPLOYMENT) \
+	  --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
+
+.PHONY: test-repro
+test-repro: setup ## Build kernel and image twice, in other surroundings, and compare every byte (about 15 minutes)
+	$(BIN)/python scripts/repro.py
 
 .PHONY: mutants
 mutants: setup ## Take each defence out once and see its test fail

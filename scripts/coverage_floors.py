@@ -20,6 +20,7 @@ FLOORS_PERCENT = {
     "sdk/python/latensgate": 90.0,
     "parent/latensgate_parent": 90.0,
     "sim/latensgate_sim": 90.0,
+    "eif/latensgate_eif": 90.0,
 }
 """Folder → floor; a file counts for the longest folder that holds it."""
 

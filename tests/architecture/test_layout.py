@@ -18,6 +18,7 @@ PACKAGES = {
     "sdk": REPOSITORY / "sdk/python/latensgate",
     "parent": REPOSITORY / "parent/latensgate_parent",
     "sim": REPOSITORY / "sim/latensgate_sim",
+    "eif": REPOSITORY / "eif/latensgate_eif",
 }
 TRUSTED = ("shared", "enclave", "verify")
 FILE_MAX_LINES = 400
