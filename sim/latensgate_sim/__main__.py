@@ -54,7 +54,9 @@ QUESTION: Final = "In one sentence: why is the sky blue?"
     help="Enclave processes.",
 )
 @click.option("--region", "regions", multiple=True, default=("us-east-1",), show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.  [default: 8700]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port of the gateway, 0: any.  [default: 8700]"
+)
 @click.option(
     "--fault",
     "faults",

@@ -21,19 +21,18 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from latensgate_sim import __main__ as command_line
-from latensgate_sim import local_model
-from latensgate_sim.deployment import write_config
+from latensgate_sim import dev_stack, gateway, local_model, show
+from latensgate_sim.dev_stack import DevStack
 from latensgate_sim.errors import AWSError, CutConnectionError
 from latensgate_sim.faults import Fault, FaultKind, FaultSwitch, strike, throttled
 from latensgate_sim.launcher import (
     EnclaveLaunch,
-    EnclaveNotStartedError,
-    EnclaveProcess,
     code_folders,
     start_process,
 )
 from latensgate_sim.measure import EnclaveFiles, Measurements, measure_enclave_files
 from latensgate_sim.models import LOCAL_ID, SCRIPTED_ID, ScriptedModel
+from latensgate_sim.named_faults import NAMED_FAULTS
 from latensgate_sim.world import ACCOUNT, World, WorldConfig
 from sim_clients import Clients, tls_context
 
@@ -367,8 +366,8 @@ def test_code_folders_are_those_of_the_image() -> None:
 
 
 def test_python_m_latensgate_sim_shows_and_stops_cleanly() -> None:
-    command = [sys.executable, "-m", "latensgate_sim", "--model", "scripted"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "latensgate_sim", "--model", "scripted", "--no-parent"]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines: list[str] = []
         for line in process.stdout:
@@ -379,16 +378,16 @@ def test_python_m_latensgate_sim_shows_and_stops_cleanly() -> None:
         lines += process.stdout.readlines()
         assert process.wait(20) == 0
     shown = "".join(lines)
-    assert "kms.us-east-1.amazonaws.com" in shown
     assert "PCR0" in shown
+    assert "latensgate_parent --config" in shown
     assert "nothing is left running" in shown
 
 
 def test_command_line_without_the_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(quiet=True)
-    assert command_line.load_model("scripted", console) is None
+    assert dev_stack.load_model("scripted", console) is None
     monkeypatch.setattr(local_model, "_WEIGHTS_PACKAGE", "no_such_package")
-    assert command_line.load_model("auto", console) is None
+    assert dev_stack.load_model("auto", console) is None
     result = CliRunner().invoke(command_line.main, ["--model", "local"])
     assert result.exit_code == 1
     assert "model.lock" in result.output
@@ -397,52 +396,65 @@ def test_command_line_without_the_local_model(monkeypatch: pytest.MonkeyPatch) -
 def test_command_line_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ScriptedModel()
     monkeypatch.setattr(local_model, "load", lambda: model)
-    show = command_line.show
-    listening: list[bool] = []
-    credentials: list[int] = []
+    seen: list[bool] = []
 
-    def show_and_stop(
-        world: World, enclaves: list[EnclaveProcess], key_arn: str, console: Console
-    ) -> None:
-        show(world, enclaves, key_arn, console)
-        for enclave in enclaves:
+    def show_and_stop(stack: DevStack, console: Console) -> None:
+        show.show_stack(stack, console)
+        for enclave in stack.enclaves:
             with socket.socket(socket.AF_UNIX) as client:
-                listening.append(client.connect_ex(str(enclave.listen)) == 0)
-        file = world.folder / "service-credentials.json"
-        credentials.append(file.stat().st_mode & 0o777)
-        assert json.loads(file.read_text())["AccessKeyId"] == world.service.access_key_id
-        assert key_arn.startswith(f"arn:aws:kms:us-east-1:{ACCOUNT}:key/")
+                seen.append(client.connect_ex(str(enclave.listen)) == 0)
+        file = stack.deployed.credentials
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert json.loads(file.read_text())["AccessKeyId"] == stack.world.service.access_key_id
+        assert stack.deployed.key_arn.startswith(f"arn:aws:kms:us-east-1:{ACCOUNT}:key/")
+        assert 'model_id = "my.model"' in (stack.deployed.config / "deployment.toml").read_text()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(command_line, "show", show_and_stop)
-    result = CliRunner().invoke(command_line.main, ["--model", "local", "--enclaves", "1"])
-    assert result.exit_code == 0
+    monkeypatch.setattr(command_line, "show_stack", show_and_stop)
+    words = ["--model", "local", "--enclaves", "1", "--no-parent", "--port", "0"]
+    words += ["--alias", "mine=my.model"] + [w for f in NAMED_FAULTS for w in ("--fault", f)]
+    result = CliRunner().invoke(command_line.main, words)
+    assert result.exit_code == 0, result.output
+    assert seen == [True]
+    assert "bedrock-throttled" in result.output
     assert "nothing is left running" in result.output
-    assert listening == [True]
-    assert credentials == [0o600]
 
 
-def test_an_enclave_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(folder: Path, world: World, _deployment: str) -> Path:
-        return write_config(folder, world, "account = 1")
+def in_use(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    def is_free(port: int) -> bool:
+        return port not in ports
 
-    monkeypatch.setattr(command_line, "write_config", broken)
-    result = CliRunner().invoke(command_line.main, ["--model", "scripted", "--enclaves", "1"])
-    assert result.exit_code == 1
-    assert "enclave-0 ended with status 1" in result.output
+    monkeypatch.setattr(gateway, "_is_free", is_free)
 
 
-def test_an_enclave_that_never_listens_is_given_up(world: World, tmp_path: Path) -> None:
-    stand_in = tmp_path / "sleeps.py"
-    stand_in.write_text("import time; time.sleep(60)")
-    files = EnclaveFiles(runtime=(stand_in,), application=())
-    process = start_process(world, EnclaveLaunch("idle", files, program=(str(stand_in),)))
-    try:
-        with pytest.raises(EnclaveNotStartedError, match="does not listen"):
-            process.wait_listening(0.1)
-    finally:
-        process.stop()
+def no_credentials(_session: object) -> None:
+    return None
 
 
-def test_create_key_is_for_the_administrator(world: World) -> None:
-    assert world.create_key().startswith(f"arn:aws:kms:us-east-1:{ACCOUNT}:key/")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--alias", "without"], "NAME=MODEL_ID expected"),
+        (["--port", "9"], "in use"),
+        (["--bedrock"], "AWS credentials"),
+    ],
+)
+def test_command_line_says_what_is_wrong(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_use(monkeypatch, 9)
+    monkeypatch.setattr("boto3.Session.get_credentials", no_credentials)
+    result = CliRunner().invoke(command_line.main, ["--no-parent", "--model", "scripted", *words])
+    assert result.exit_code
+    assert said in result.output
+
+
+def test_ports_are_the_usual_where_they_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_use(monkeypatch)
+    usual = gateway.plan_gateway(tmp_path)
+    assert (usual.port, usual.operator_port) == (gateway.PORT, gateway.PORT + 1)
+    in_use(monkeypatch, gateway.PORT)
+    other = gateway.plan_gateway(tmp_path)
+    assert gateway.PORT not in {other.port, other.operator_port}
