@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httpx
 import openai
 
+from latensgate import answer_bounds
 from latensgate.exchange import is_event_stream
 from latensgate.exchange_steps import Received, Send
 from latensgate_shared.errors import LatensgateError
@@ -99,8 +100,16 @@ def outgoing(
 
 def is_stream(send: Send, response: httpx.Response) -> bool:
     """Whether the body is left to be read piece by piece."""
-    content_type = response.headers.get("content-type", "")
-    return send.stream and response.status_code == _OK and is_event_stream(content_type)
+    if not send.stream or response.status_code != _OK or answer_bounds.is_encoded(response):
+        return False
+    return is_event_stream(response.headers.get("content-type", ""))
+
+
+def patience_s(send: Send) -> float:
+    """Return how long the answer's bytes are waited for, all together."""
+    if send.method == "POST":
+        return answer_bounds.ANSWER_WAIT_MAX_S
+    return answer_bounds.QUESTION_WAIT_MAX_S
 
 
 def received(response: httpx.Response, body: bytes, *, streaming: bool) -> Received:

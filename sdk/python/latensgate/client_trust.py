@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, cast
 import httpx
 import openai
 
-from latensgate import carrier
+from latensgate import answer_bounds, carrier
 from latensgate.attested import Attester
 from latensgate.config import Settings, Surroundings, Wanted, checked_base_url, load_settings
 from latensgate.data_keys import Boto3DataKeys
@@ -228,7 +228,8 @@ class SyncShared:
         parts = options.parts()
         if client is None:
             timeout = _timeout(openai.DEFAULT_TIMEOUT)
-            trust = SyncTrust(parts, httpx.Client(timeout=timeout), owned=True)
+            client = httpx.Client(timeout=timeout, cookies=answer_bounds.no_cookies())
+            trust = SyncTrust(parts, client, owned=True)
         else:
             trust = SyncTrust(parts, carrier.checked_client(client), owned=False)
         return cls.of(options, trust)
@@ -275,7 +276,8 @@ class AsyncShared:
         parts = options.parts()
         if client is None:
             timeout = _timeout(openai.DEFAULT_TIMEOUT)
-            trust = AsyncTrust(parts, httpx.AsyncClient(timeout=timeout), owned=True)
+            client = httpx.AsyncClient(timeout=timeout, cookies=answer_bounds.no_cookies())
+            trust = AsyncTrust(parts, client, owned=True)
         else:
             trust = AsyncTrust(parts, carrier.checked_async_client(client), owned=False)
         return cls.of(options, trust)

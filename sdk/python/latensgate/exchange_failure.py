@@ -102,14 +102,19 @@ def outside_failure(received: Received, answer: ErrorAnswer) -> Failure:
     code = answer.error.code
     return Failure(
         code=code,
-        message=answer.error.message,
+        message=_shown(answer.error.message),
         status=code.http_status if code.http_status >= ERROR_STATUS else received.status,
         # A stale key was sealed anew once already; a third seal would not help (http.md 2).
         retry=code.retryable and code is not ErrorCode.ERR_KEY_STALE,
-        param=answer.error.param,
-        correlation_id=answer.correlation_id,
+        param=None if answer.error.param is None else _shown(answer.error.param),
+        correlation_id=_shown(answer.correlation_id),
         retry_after=retry_after(received.headers),
     )
+
+
+def _shown(text: str) -> str:
+    """Replace what could steer a terminal or an editor: anybody may have written it."""
+    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text)
 
 
 def parse_refusal(received: Received) -> ErrorAnswer | Failure:
@@ -161,7 +166,7 @@ def inside_failure(
         status=code.http_status if code.http_status >= ERROR_STATUS else _BAD_GATEWAY,
         retry=code.retryable,
         param=error.param,
-        correlation_id=correlation_id,
+        correlation_id=None if correlation_id is None else _shown(correlation_id),
         retry_after=wait,
         receipt=receipt,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from latensgate import carrier
+from latensgate import answer_bounds, carrier
 from latensgate.exchange_failure import Failure, cut_stream, failure_of
 from latensgate.exchange_steps import NeedAttested, Send, Streaming
 from latensgate.transport_routes import (
@@ -51,8 +51,9 @@ class SyncTrust(Trust[httpx.Client]):
             return carrier.received(response, b"", streaming=True), response
         reader = carrier.BodyReader(send.max_bytes)
         try:
-            for piece in response.iter_bytes():
-                reader.add(piece)
+            if not answer_bounds.is_encoded(response):
+                for piece in answer_bounds.patient(response.iter_bytes(), carrier.patience_s(send)):
+                    reader.add(piece)
         finally:
             response.close()
         return carrier.received(response, reader.whole(), streaming=False), None
@@ -164,7 +165,10 @@ class OpenedStream(httpx.SyncByteStream):
             LatensgateClientError: The stream was cut, changed, or ended in a sealed error.
         """
         try:
-            for piece in self._response.iter_bytes():
+            pieces = answer_bounds.patient(
+                self._response.iter_bytes(), answer_bounds.ANSWER_WAIT_MAX_S
+            )
+            for piece in pieces:
                 yield from self._opener.feed(piece)
             yield from self._opener.finish()
         except LatensgateError as error:

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from latensgate import carrier
+from latensgate import answer_bounds, carrier
 from latensgate.exchange_failure import Failure, cut_stream, failure_of
 from latensgate.exchange_steps import NeedAttested, Send, Streaming
 from latensgate.transport_routes import (
@@ -54,8 +54,10 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
             return carrier.received(response, b"", streaming=True), response
         reader = carrier.BodyReader(send.max_bytes)
         try:
-            async for piece in response.aiter_bytes():
-                reader.add(piece)
+            if not answer_bounds.is_encoded(response):
+                patience_s = carrier.patience_s(send)
+                async for piece in answer_bounds.patient_async(response.aiter_bytes(), patience_s):
+                    reader.add(piece)
         finally:
             await response.aclose()
         return carrier.received(response, reader.whole(), streaming=False), None
@@ -178,7 +180,8 @@ class AsyncOpenedStream(httpx.AsyncByteStream):
             LatensgateClientError: The stream was cut, changed, or ended in a sealed error.
         """
         try:
-            async for piece in self._response.aiter_bytes():
+            pieces = self._response.aiter_bytes()
+            async for piece in answer_bounds.patient_async(pieces, answer_bounds.ANSWER_WAIT_MAX_S):
                 for event in self._opener.feed(piece):
                     yield event
             for event in self._opener.finish():

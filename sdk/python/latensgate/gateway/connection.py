@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import httpx
 
+from latensgate import answer_bounds
 from latensgate.gateway.errors import (
     GatewayAnswerMalformedError,
     GatewayRefusedError,
@@ -21,6 +22,7 @@ from latensgate_shared.error_answers import parse_error_answer
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import SEALED_BODY_MAX_BYTES
+from latensgate_shared.sealed import AnswerTruncatedError
 from latensgate_shared.strict_json import parse_json_object
 
 if TYPE_CHECKING:
@@ -72,11 +74,13 @@ class Connection:
         self.address = address
         self._has_key = api_key is not None
         headers = {"Accept": "application/json", "User-Agent": "latensgate-python"}
+        headers["Accept-Encoding"] = "identity"  # a bomb would be unpacked before it is measured
         if api_key is not None:
             headers["Authorization"] = f"Bearer {checked_api_key(api_key)}"
         self._http = httpx.Client(
             headers=headers,
             timeout=timeout_s,
+            cookies=answer_bounds.no_cookies(),
             follow_redirects=False,  # a key follows nobody
             trust_env=not address.loopback,  # what is for this machine passes no proxy
             verify=tls_context(ca_file),
@@ -129,6 +133,11 @@ class Connection:
                 headers=headers,
             ) as response:
                 data = _read(response)
+        except AnswerTruncatedError:
+            raise GatewayUnreachableError(
+                f"{self.address.host}:{self.address.port}: the answer did not end in time",
+                where=Unreachable.TIMEOUT,
+            ) from None
         except httpx.HTTPError as error:
             raise unreachable(error, self.address) from None
         except (httpx.InvalidURL, UnicodeError):
@@ -163,9 +172,17 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext | bool:
 
 
 def _read(response: httpx.Response) -> bytes:
-    """Read a body; one that is too long is cut one byte above the limit, which then refuses it."""
+    """Read a body; one that is too long is cut one byte above the limit, which then refuses it.
+
+    One that is compressed is not read at all, and no gateway's for being empty.
+
+    Raises:
+        AnswerTruncatedError: It dripped for too long.
+    """
     data = bytearray()
-    for piece in response.iter_bytes():
+    if answer_bounds.is_encoded(response):
+        return b""
+    for piece in answer_bounds.patient(response.iter_bytes(), answer_bounds.QUESTION_WAIT_MAX_S):
         data += piece
         if len(data) > SEALED_BODY_MAX_BYTES:
             break
