@@ -58,14 +58,15 @@ class Record:
     evidence: JSONObject | None = None
     fields_dropped: tuple[str, ...] = ()
     policy_digest: str | None = None
-    counts: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    counts: dict[str, dict[str, int]] = field(init=False)
     usage: Usage | None = None
-    hashes: dict[str, JSONObject] = field(default_factory=dict[str, "JSONObject"])
-    timings_ms: dict[str, int] = field(default_factory=dict[str, int])
-    started_ns: int = 0
-    lap_ns: int = 0
+    hashes: dict[str, JSONObject] = field(init=False)
+    timings_ms: dict[str, int] = field(init=False)
+    started_ns: int = field(init=False)
+    lap_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.counts, self.hashes, self.timings_ms = {}, {}, {}
         self.started_ns = self.lap_ns = self.monotonic_ns()
 
     def hash_content(self, step: str, content: bytes) -> None:

@@ -17,6 +17,7 @@ enclave has just finished (bounded by ``_LATE_CANCELS``). All else is illegal.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
@@ -248,7 +249,8 @@ class CallTable:
     def __init__(self) -> None:
         self.open: dict[int, _Call] = {}
         self.last_id = 0
-        self._finished: dict[int, None] = {}  # in order of ending
+        # In order of ending. Not a dict: there the way to the oldest grows with those deleted.
+        self._finished: OrderedDict[int, None] = OrderedDict()
 
     def start(self, sender: Role, request: Request) -> None:
         """Open a call."""
@@ -303,7 +305,7 @@ class CallTable:
     def _remember(self, call_id: int) -> None:
         self._finished[call_id] = None
         if len(self._finished) > _LATE_CANCELS:
-            del self._finished[next(iter(self._finished))]
+            self._finished.popitem(last=False)
 
     def _illegal_move(self, sender: Role, call_id: int, kind: Kind) -> IllegalError:
         call = self.open.get(call_id)

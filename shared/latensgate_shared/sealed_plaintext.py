@@ -176,17 +176,27 @@ def parse_plaintext(data: bytes) -> SealedPlaintext:
     members = parse_json_members(data, max_bytes=SEALED_REQUEST_MAX_BYTES)
     formats.check_names(members.keys(), "plaintext", _REQUIRED, _OPTIONAL)
     check_pad(members["pad"].value, "plaintext.pad")
-    fields = RequestFields(
-        request_id=cast("str", members["request_id"].value),  # both are checked there
-        issued_at_ms=cast("int", members["issued_at"].value),
+    request_id = cast("str", members["request_id"].value)  # both are checked by their class
+    issued_at_ms = cast("int", members["issued_at"].value)
+    fields = (
+        RequestFields(request_id, issued_at_ms)
+        if len(members) == len(_REQUIRED)
+        else _fields(request_id, issued_at_ms, members)
+    )
+    body, body_object = _body(members["body"], enveloped=fields.kms_envelope is not None)
+    return SealedPlaintext(fields, body, body_object)
+
+
+def _fields(request_id: str, issued_at_ms: int, members: dict[str, JSONMember]) -> RequestFields:
+    return RequestFields(
+        request_id,
+        issued_at_ms,
         policy=_policy(members),
         tenant_root=_bytes(members, "tenant_root", TENANT_ROOT_BYTES),
         min_settings_version=_settings_version(members),
         conversation_secret=_bytes(members, "conversation_secret", CONVERSATION_SECRET_BYTES),
         kms_envelope=_envelope(members),
     )
-    body, body_object = _body(members["body"], enveloped=fields.kms_envelope is not None)
-    return SealedPlaintext(fields, body, body_object)
 
 
 def _policy(members: dict[str, JSONMember]) -> JSONObject | None:
