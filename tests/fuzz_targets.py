@@ -11,6 +11,7 @@ import hashlib
 import fuzz_documents as documents
 import fuzz_enclave as enclave
 import fuzz_frames as frames
+import fuzz_images as images
 import fuzz_messages as messages
 import fuzz_seals as seals
 from fuzz_forms import MAX_BYTES, Target
@@ -101,6 +102,14 @@ TARGETS = {
             _SHARED + "cose",
         ),
         documents.document_seeds(),
+    ),
+    "image": Target(
+        images.fuzz_image,
+        tuple("latensgate_eif." + name for name in ("image", "signature", "describe")),
+        images.image_seeds(),
+    ),
+    "ramdisk": Target(
+        images.fuzz_ramdisk, ("latensgate_eif.ramdisk_reader",), images.ramdisk_seeds()
     ),
     "cms": Target(enclave.fuzz_cms, (_ENCLAVE + "aws.cms",), enclave.cms_seeds()),
     "eventstream": Target(

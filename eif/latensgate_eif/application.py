@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import ssl
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from latensgate_eif.inputs import BuildError
 from latensgate_eif.ramdisk import Entry, file_entry
@@ -22,9 +22,6 @@ _SITE: Final = "usr/local/lib/python{version}/dist-packages"
 _CODE: Final = ("shared/latensgate_shared", "enclave/latensgate_enclave")
 _SUFFIXES: Final = frozenset({".py", ".tftpl"})
 """Sources, and the template of the KMS key policy. Nothing else that lies in a checkout."""
-_CERTIFICATE: Final = re.compile(
-    "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
-)
 
 
 class Flavour(Enum):
@@ -60,13 +57,11 @@ def simulated_roots(ca_pem: bytes) -> Roots:
         BuildError: Not certificates in PEM.
     """
     try:
-        blocks = _CERTIFICATE.findall(ca_pem.decode("ascii"))
-        digests = [hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks]
+        certificates = x509.load_pem_x509_certificates(ca_pem)
     except ValueError:
         raise BuildError("roots: certificates in PEM expected") from None
-    if not digests:
-        raise BuildError("roots: certificates in PEM expected, found none")
-    listed = ", ".join(f'"{digest}"' for digest in sorted(digests))
+    digests = sorted(one.fingerprint(hashes.SHA256()).hex() for one in certificates)
+    listed = ", ".join(f'"{digest}"' for digest in digests)
     return Roots(f'flavour = "sim"\ntls_root_sha256 = [{listed}]\n'.encode(), ca_pem)
 
 

@@ -7,6 +7,7 @@ PCR8 names the certificate; what the signature is worth, the reader of PCR8 deci
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from latensgate_eif import limits
 from latensgate_eif.image import ImageError
@@ -82,8 +84,11 @@ def _certificate(pem: bytes) -> x509.Certificate:
     if len(pem) > limits.CERTIFICATE_MAX_BYTES:
         raise ImageError(f"certificate: at most {limits.CERTIFICATE_MAX_BYTES} bytes expected")
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # What the library only warns of is against RFC 5280, and refused.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            return x509.load_pem_x509_certificate(pem)
+    except (ValueError, CryptographyDeprecationWarning) as error:
         raise ImageError("certificate: one X.509 certificate in PEM expected") from error
 
 

@@ -6,7 +6,13 @@ import sys
 
 import atheris
 
-INSTRUMENTED = ["latensgate_shared", "latensgate_enclave", "latensgate", "fuzz_forms"]
+INSTRUMENTED = [
+    "latensgate_shared",
+    "latensgate_enclave",
+    "latensgate",
+    "latensgate_eif",
+    "fuzz_forms",
+]
 
 with atheris.instrument_imports(include=INSTRUMENTED):  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no types
     from fuzz_targets import TARGETS
