@@ -52,6 +52,12 @@ def with_request_texts(request: ChatRequest, texts: Iterable[str]) -> ChatReques
     return _rewrite_request(request, _replacer(texts))
 
 
+def tool_names(request: ChatRequest) -> list[str | None]:
+    """Return the names by which tools are offered and called: masked, they would call nothing."""
+    called = [call.name for message in request.messages for call in message.tool_calls]
+    return [*called, *(tool.name for tool in request.tools), request.forced_tool]
+
+
 def with_answer_texts(answer: ChatAnswer, texts: Iterable[str]) -> ChatAnswer:
     """Return the answer with its texts replaced, in the order of `answer_parts`."""
     return _rewrite_answer(answer, _replacer(texts))

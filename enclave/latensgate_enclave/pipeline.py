@@ -33,10 +33,12 @@ from latensgate_enclave.chat_answer import CompletionHead, render_completion
 from latensgate_enclave.chat_texts import (
     answer_parts,
     request_parts,
+    tool_names,
     with_answer_texts,
     with_request_texts,
 )
 from latensgate_enclave.events import Event
+from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, parse_policy, scan_texts
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
@@ -63,7 +65,6 @@ from latensgate_shared.errors import ErrorCode, LatensgateError, TooLargeError
 from latensgate_shared.kms_envelope import open_body
 from latensgate_shared.limits import (
     CHUNK_FRAMED_MAX_BYTES,
-    ERROR_MESSAGE_MAX_CHARS,
     PII_ANSWER_MAX_CHARS,
     PII_REQUEST_MAX_CHARS,
     SEALED_ANSWER_MAX_BYTES,
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii import ScannedTexts, TextPart
     from latensgate_shared.sealed import OpenedRequest, OpeningKey
     from latensgate_shared.sealed_plaintext import SealedPlaintext
-    from latensgate_shared.strict_json import JSONObject
 
 _Result = TypeVar("_Result")
 _Input = ParamSpec("_Input")
@@ -195,7 +195,8 @@ class Pipeline:
             data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
             raw = open_body(data_key, plaintext.fields.request_id, plaintext.body)
             secret = secret.with_data_key(data_key)  # before an await: it may be wiped then
-            body = await self.work(len(raw), outer.tenant_id, _parse_body, raw)
+            limit, size = SEALED_REQUEST_MAX_BYTES, len(raw)
+            body = await self.work(size, outer.tenant_id, parse_json_object, raw, max_bytes=limit)
         return Opened(
             outer=outer,
             request_hash=digest,
@@ -267,7 +268,7 @@ class Pipeline:
             masked = await self.work(
                 size, record.tenant_id, with_request_texts, request, scanned.texts
             )
-            if _names(masked) != _names(request):
+            if tool_names(masked) != tool_names(request):
                 raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
             request = masked
         record.lap("scan")
@@ -392,35 +393,7 @@ def _open_and_parse(
     return opened, parse_plaintext(opened.plaintext), request_hash(sealed.wire)
 
 
-def _parse_body(raw: bytes) -> JSONObject:
-    return parse_json_object(raw, max_bytes=SEALED_REQUEST_MAX_BYTES)
-
-
 def _translated(request: ChatRequest, traits: ModelTraits, record: Record) -> bytes:
     body = build_converse_body(request, traits)
     record.hash_content("forwarded", body)
     return body
-
-
-_FAILURES: Final = (600, 900)
-"""Blocks of codes that are failures behind the enclave; the other blocks refuse the request."""
-
-
-def outcome_of(error: WireError | None) -> str:
-    """Return the outcome class that a receipt states."""
-    if error is None:
-        return "answered"
-    if error.code is ErrorCode.ERR_CANCELLED:
-        return "cancelled"
-    return "failed" if error.code.number // 100 * 100 in _FAILURES else "refused"
-
-
-def wire_error(error: LatensgateError) -> WireError:
-    """Return what the caller is told; it is sealed, so it may name fields of the request."""
-    param = error.param if isinstance(error, RequestInvalidError) else None
-    return WireError(error.code, error.detail[:ERROR_MESSAGE_MAX_CHARS], param or None)
-
-
-def _names(request: ChatRequest) -> list[str | None]:
-    called = [call.name for message in request.messages for call in message.tool_calls]
-    return [*called, *(tool.name for tool in request.tools), request.forced_tool]

@@ -167,7 +167,7 @@ def test_server_that_is_not_aws_gets_nothing(serving: tuple[Stack, Client]) -> N
     world, host = stack.world, "bedrock-runtime.us-east-1.amazonaws.com"
     with rerouted(world, host, EndpointCA()):
         assert refused(stack, client) == sealed_refusal(ErrorCode.ERR_UPSTREAM)
-        assert world.home.bedrock.seen == []
+        assert not world.home.bedrock.seen
     with rerouted(world, host, world.ca):
         assert refused(stack, client) is None  # the certificate was what it failed for
 

@@ -103,7 +103,7 @@ def test_planted_leak_in_the_capture_is_found(quiet: Scene) -> None:
         capture.assert_silent()
 
 
-_PLACE = "        budget = Budget()\n"
+_PLACE = "        budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)\n"
 """In `Pipeline.scan`, where `admitted` holds the prompt."""
 LEAKS = {
     "log": "__import__('sys').stderr.write(f'{admitted.request.messages[0].text}\\n')",

@@ -30,8 +30,9 @@ from latensgate.verify import verify_receipt_chain
 from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.chat_answer import ChatAnswer, Usage
+from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_policy
-from latensgate_enclave.pipeline import Pipeline, outcome_of, wire_error
+from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Sealed
 from latensgate_enclave.upstream import BedrockUpstream
 from latensgate_shared.answer_records import encode_final_record
