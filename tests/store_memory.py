@@ -273,7 +273,7 @@ class _Documents(_Shelf):
     async def store_usage(self, usage: StoredUsage) -> None:
         await self._step()
         found = self._usages.setdefault(usage.receipt_key, usage)
-        if found.issued_at_s < usage.issued_at_s:
+        if found.issued_at_s <= usage.issued_at_s:
             self._usages[usage.receipt_key] = usage
 
     async def usages(self) -> Sequence[StoredUsage]:

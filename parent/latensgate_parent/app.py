@@ -33,6 +33,7 @@ from latensgate_parent.metered_store import MeteredReceipts
 from latensgate_parent.metrics import Metrics, Observers
 from latensgate_parent.operator_app import OperatorApp
 from latensgate_parent.server import QuietServer, bind, make_server, port_of
+from latensgate_parent.settings_forms import HostPort
 from latensgate_parent.store.open import open_store
 from latensgate_shared.errors import LatensgateError
 
@@ -218,7 +219,7 @@ class Parent:
                 for server, listener in zip(servers, (public, operator), strict=True)
             ]
             await _started(servers, running)
-            address = f"{parts.settings.listen.host}:{port_of(public)}"
+            address = str(HostPort(parts.settings.listen.host, port_of(public)))
             parts.log.event("started", listen=address, given_up=given_up)
             announce(f"http://{address}")
             await stop.wait()

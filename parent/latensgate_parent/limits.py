@@ -81,7 +81,7 @@ ATTESTATION_POLL_MS: Final = 15_000
 ATTESTATION_TIMEOUT_MS: Final = 15_000
 """Its NSM serves one call at a time, some 5 a second are freshness proofs."""
 KEY_KEPT_AFTER_S: Final = 300
-"""Key ids are routed so long after their manifest's end: the enclave judges that on its own time."""
+"""Key ids are routed so long after their manifest's end: the enclave judges by its own time."""
 CREDENTIALS_POLL_MS: Final = 30_000
 """Between looks for newer credentials."""
 CREDENTIALS_ASSUMED_S: Final = 3_600
@@ -116,6 +116,8 @@ EGRESS_ADDRESSES_MAX_COUNT: Final = 4
 # --- routes other than inference (docs/spec/http.md) ---
 SURFACE_BODY_MAX_BYTES: Final = 64 * KIB
 """HTTP body of a route other than inference (DESIGN 9); the longest real one has 500 bytes."""
+QUERY_MAX_BYTES: Final = 4 * KIB
+"""Query of any route; the longest real one has 400 bytes. Thousands of names take milliseconds."""
 PUBLIC_REQUESTS_PER_MINUTE: Final = 300
 """Of one address over all public routes: an office behind one address attests and checks health."""
 AUDIT_PAGE_MAX: Final = 1_000_000

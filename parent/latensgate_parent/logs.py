@@ -14,6 +14,7 @@ from latensgate_parent.clock import Clock, to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
     from latensgate_parent.http.observer import RequestDone
 
@@ -46,13 +47,12 @@ class JSONLog:
 
     def failed_unexpectedly(self, correlation_id: str, error: BaseException) -> None:
         """Write type and place of what should not happen; its text might quote a caller."""
-        frames = traceback.extract_tb(error.__traceback__)
         self._write(
             "fault",
             {
                 "correlation_id": correlation_id,
                 "type": type(error).__name__,
-                "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-5:]],
+                "at": [_place(*each) for each in traceback.walk_tb(error.__traceback__)][-5:],
             },
         )
 
@@ -67,3 +67,8 @@ class JSONLog:
             self._stream.flush()
         except (OSError, ValueError):  # a closed or full log must not end service
             return
+
+
+def _place(frame: FrameType, line: int) -> str:
+    """Return module and line; where this machine keeps its files is nobody's business."""
+    return f"{frame.f_globals.get('__name__', '?')}:{line}"

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -33,6 +39,7 @@ class Metrics:
     """All metrics of one parent. Implements ``Observer``."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # else every series has a second one that says when it began
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "latensgate_requests",

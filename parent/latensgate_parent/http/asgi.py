@@ -7,8 +7,10 @@ the observer.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import unquote_plus
 
 from latensgate_parent.http.body import ClientGoneError
 from latensgate_parent.http.errors import GatewayError
@@ -19,9 +21,10 @@ from latensgate_parent.http.exchange import (
     headers_of,
     peer_of,
 )
-from latensgate_parent.http.fields import single
+from latensgate_parent.http.fields import parameter_name, single
 from latensgate_parent.http.observer import NoObserver, RequestDone
 from latensgate_parent.http.tenant_url import split
+from latensgate_parent.limits import QUERY_MAX_BYTES
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
 if TYPE_CHECKING:
@@ -101,6 +104,7 @@ class Gateway:
             host.decode("latin-1") if host else None,
             self._tenant_domain,
         )
+        _check_query(cast("bytes", scope.get("query_string", b"")), path)
         if self._draining and path != HEALTH_PATH:
             raise GatewayError(ErrorCode.ERR_OVERLOADED, "This gateway is being shut down.")
         return path
@@ -157,6 +161,20 @@ class Gateway:
             await self._surface(inner, exchange.receive, send)
         except Exception:  # noqa: BLE001  # it has told the observer; its caller must be told too
             await _refuse_unexpected(exchange)
+
+
+def _check_query(query: bytes, path: str) -> None:
+    """Refuse a query that is long, and any at all where no parameter is known."""
+    if len(query) > QUERY_MAX_BYTES:
+        what = f"at most {QUERY_MAX_BYTES} bytes of query expected"
+    elif query and path == INFERENCE_PATH:
+        what = "this route has none"
+    else:
+        return
+    name = parameter_name(unquote_plus(re.split(b"[=&]", query, maxsplit=1)[0].decode("latin-1")))
+    raise GatewayError(
+        ErrorCode.ERR_REQUEST_INVALID, f"Query parameter {name}: {what}.", param=name
+    )
 
 
 async def _refuse_unexpected(exchange: Exchange) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from latensgate_parent.http.errors import GatewayError
 from latensgate_shared.errors import ErrorCode
@@ -34,3 +34,12 @@ def single(headers: Iterable[Header], name: bytes) -> bytes | None:
             param=title,
         )
     return found[0] if found else None
+
+
+_PARAMETER_SHOWN_MAX_CHARS: Final = 64
+
+
+def parameter_name(name: str) -> str:
+    """Return a name that a caller made up, fit to be shown to it."""
+    shown = "".join(mark if mark.isprintable() else "?" for mark in name)
+    return shown[:_PARAMETER_SHOWN_MAX_CHARS] or "(empty)"

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from latensgate_parent.http.access import parameter_name
 from latensgate_parent.http.body import ClientGoneError
 from latensgate_parent.http.errors import GatewayError
-from latensgate_parent.http.fields import single
+from latensgate_parent.http.fields import parameter_name, single
 from latensgate_parent.limits import BODY_READ_TIMEOUT_S, SURFACE_BODY_MAX_BYTES
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.strict_json import parse_json_object

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import TYPE_CHECKING, Final, Protocol
 
+from latensgate_parent.http.addresses import parse_address
 from latensgate_parent.limits import RATE_BUCKETS_MAX_COUNT, RATE_WINDOW_S
 
 if TYPE_CHECKING:
@@ -113,16 +114,12 @@ def _count(window: _Window, second: int) -> None:
 
 def address_bucket(host: str) -> str:
     """Return the bucket of a peer's address; IPv6 addresses of one /64 share it."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = parse_address(host)
+    if address is None:
         return "address:none"  # a UNIX socket, a test
-    if address.version == _IPV6_FAMILY:
+    if isinstance(address, ipaddress.IPv6Address):
         return f"address:{ipaddress.ip_network((int(address), _IPV6_NETWORK_BITS), strict=False)}"
     return f"address:{address}"
-
-
-_IPV6_FAMILY: Final = 6
 
 
 def rate_headers(allowance: Allowance) -> list[Header]:

@@ -54,7 +54,7 @@ def read_receipt(end: InferenceEnd, receipt_id: str, stored_at_ms: int) -> Store
         formats.tenant_id(public.tenant_id)
         formats.integer(public.sequence, "sequence")
         formats.integer(public.issued_at, "issued_at")
-    except (msgspec.MsgspecError, MalformedError):
+    except (msgspec.MsgspecError, MalformedError, RecursionError):
         raise ReceiptFormError("a receipt's public part expected") from None
     if public.receipt_id != receipt_id or public.outcome not in OUTCOMES:
         raise ReceiptFormError("the receipt of this answer expected")

@@ -75,8 +75,10 @@ def idempotency_key(headers: Sequence[Header]) -> str | None:
     """Return the ``Idempotency-Key``, if there is one.
 
     Raises:
-        GatewayError: ``ERR_REQUEST_INVALID``: twice, or of another form.
+        GatewayError: ``ERR_REQUEST_INVALID``: twice, of another form, or under the other name.
     """
+    if single(headers, b"x-idempotency-key") is not None:  # who sends it relies on it
+        raise _bad_header("X-Idempotency-Key", "its name here is Idempotency-Key")
     value = single(headers, b"idempotency-key")
     if value is None:
         return None

@@ -38,7 +38,7 @@ class Documents:
                 set_={
                     name: usage.excluded[name] for name in ("issued_at_s", "totals", "signature")
                 },
-                where=USAGE_TOTALS.c.issued_at_s < usage.excluded.issued_at_s,
+                where=USAGE_TOTALS.c.issued_at_s <= usage.excluded.issued_at_s,
             )
         )
 

@@ -32,7 +32,7 @@ class Tenant:
         name: For people.
         requests_per_minute: Over all routes; 60 unless the operator says otherwise.
         created_at_s: Seconds since 1970.
-        disabled_at_s: From when on its keys are refused.
+        disabled_at_s: When it was disabled; None: its keys are taken.
     """
 
     tenant_id: str
@@ -55,7 +55,7 @@ class APIKey:
         scopes: What it permits, sorted.
         created_at_s: Seconds since 1970.
         expires_at_s: From then on it is refused; None: never.
-        revoked_at_s: From then on it is refused.
+        revoked_at_s: When it was revoked; None: it was not.
     """
 
     key_id: str
@@ -187,7 +187,7 @@ class ArchivedDocument:
 
 @dataclass(frozen=True, slots=True)
 class StoredUsage:
-    """Totals of one enclave; of two under one receipt key the later counts.
+    """Totals of one enclave; of two under one receipt key the later counts, or the last stored.
 
     Attributes:
         receipt_key: 64 hex digits, as in the manifest.
@@ -340,7 +340,10 @@ class DocumentStore(Protocol):
         ...
 
     async def store_usage(self, usage: StoredUsage) -> None:
-        """Replace older totals under the same receipt key."""
+        """Replace totals under the same receipt key that are not newer.
+
+        Those of the same second are replaced, too: the last ones fetched count.
+        """
         ...
 
     async def usages(self) -> Sequence[StoredUsage]:

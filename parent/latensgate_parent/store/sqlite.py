@@ -53,7 +53,9 @@ def reading_engine(path: Path) -> Engine:
 
 def _engine(path: Path, settings: tuple[str, ...], begin: str) -> Engine:
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, pool_size=STORE_READERS_MAX_COUNT, max_overflow=0)
+    engine = create_engine(
+        url, pool_size=STORE_READERS_MAX_COUNT, max_overflow=0, hide_parameters=True
+    )
 
     def connected(connection: DBAPIConnection, _record: object) -> None:
         # The driver must not begin transactions of its own; SQLAlchemy's page on SQLite.

@@ -286,6 +286,7 @@ def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("192.0.2.7", "address:192.0.2.7"),
         ("2001:db8:1:2:3:4:5:6", "address:2001:db8:1:2::/64"),
         ("2001:db8:1:2::1", "address:2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "address:192.0.2.7"),
         ("", "address:none"),
         ("/run/socket", "address:none"),
     ],

@@ -488,10 +488,12 @@ def test_later_totals_replace_earlier_ones(run: Run) -> None:
             other,
             second,
             StoredUsage("aa", 15, b"late", b"s"),
-            StoredUsage("aa", 20, b"same second", b"s"),
         ):
             await store.store_usage(usage)
         assert list(await store.usages()) == [second, other]
+        again = StoredUsage("aa", 20, b"a moment later in the same second", b"s")
+        await store.store_usage(again)
+        assert list(await store.usages()) == [again, other]
 
     run(scenario)
 
