@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,20 +40,24 @@ def environment(stack: Stack, tmp_path: Path) -> Environment:
 
 
 @pytest.fixture
-def make(gateway: Gateway, environment: Environment) -> Iterator[MakeClient]:
+def arguments(gateway: Gateway, environment: Environment) -> dict[str, Any]:
+    """What a client of the gateway is made with."""
+    return {
+        **trust(gateway.stack),
+        "api_key": API_KEY,
+        "base_url": BASE_URL,
+        "_environment": environment,
+    }
+
+
+@pytest.fixture
+def make(gateway: Gateway, arguments: dict[str, Any]) -> Iterator[MakeClient]:
     """Make clients of the gateway."""
     made: list[Latensgate] = []
+    anything: Any = Latensgate
 
     def client(**options: object) -> Latensgate:
-        given = {
-            **trust(gateway.stack),
-            "api_key": API_KEY,
-            "base_url": BASE_URL,
-            "http_client": gateway.client(),
-            "_environment": environment,
-            **options,
-        }
-        made.append(Latensgate(**given))  # type: ignore[arg-type]  # by the tests
+        made.append(anything(**arguments | {"http_client": gateway.client()} | options))
         return made[-1]
 
     yield client
@@ -61,19 +66,15 @@ def make(gateway: Gateway, environment: Environment) -> Iterator[MakeClient]:
 
 
 @pytest.fixture
-def make_async(gateway: Gateway, environment: Environment) -> MakeAsyncClient:
+def make_async(gateway: Gateway, arguments: dict[str, Any]) -> MakeAsyncClient:
     """Make asynchronous clients of the gateway."""
 
     def client(**options: object) -> AsyncLatensgate:
-        given = {
-            **trust(gateway.stack),
-            "api_key": API_KEY,
-            "base_url": BASE_URL,
-            "http_client": gateway.async_client(),
-            "_environment": environment,
-            **options,
-        }
-        return AsyncLatensgate(**given)  # type: ignore[arg-type]  # by the tests
+        anything: Any = AsyncLatensgate
+        made: AsyncLatensgate = anything(
+            **arguments | {"http_client": gateway.async_client()} | options
+        )
+        return made
 
     return client
 

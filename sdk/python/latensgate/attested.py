@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -240,13 +241,19 @@ def _parse(received: Received) -> _Served:
 class AttestedCell:
     """The attestation that a client holds at the moment. Shared by threads and tasks."""
 
-    __slots__ = ("_held", "_lock", "_renewing", "_wait_until")
+    __slots__ = ("_held", "_lock", "_pid", "_renewing", "_wait_until")
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._held: Attested | None = None
         self._renewing = False
         self._wait_until: datetime | None = None
+
+    def in_this_process(self) -> None:
+        """Take a new lock in a forked process: who held it, or renewed, is not there."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._renewing = os.getpid(), threading.Lock(), False
 
     def usable(self, at: datetime, stale: Attested | None) -> Attested | None:
         """Return what may be sealed to now, if it is not the stale one."""

@@ -6,25 +6,32 @@ an application's own client, with its proxies, certificates and event hooks, may
 
 from __future__ import annotations
 
+import contextlib
+import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
+from urllib.parse import urlsplit
 
 import httpx
 import openai
 
 from latensgate import answer_bounds
+from latensgate.config import is_loopback
 from latensgate.exchange import is_event_stream
 from latensgate.exchange_steps import Received, Send
 from latensgate_shared.errors import LatensgateError
 from latensgate_shared.sealed import AnswerInvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _OK: Final = 200
 _OWN: Final = (("Accept-Encoding", "identity"),)
 """A compressed answer would be larger than its limit before anyone could look."""
 _FIRST_WITH_HTTPX2: Final = 3
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
+
+ClientT = TypeVar("ClientT", bound="httpx.Client | httpx.AsyncClient")
 
 
 def speaks_httpx2() -> bool:
@@ -116,6 +123,98 @@ def received(response: httpx.Response, body: bytes, *, streaming: bool) -> Recei
     """Return what came, without the type of the library that brought it."""
     headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
     return Received(response.status_code, headers, body, streaming)
+
+
+class Carrier(Generic[ClientT]):
+    """An HTTP client that carries, and whether it is ours to close; shared by copies."""
+
+    __slots__ = ("_client", "_inherited", "_make", "_pid")
+
+    def __init__(self, client: ClientT, make: Callable[[], ClientT] | None = None) -> None:
+        """Take a client, and if it is ours what makes another one."""
+        self._client = client
+        self._make = make
+        self._pid = os.getpid()
+        self._inherited: ClientT | None = None
+
+    @property
+    def owned(self) -> bool:
+        """Whether it is ours: made here, and in this process."""
+        return self._make is not None and self._pid == os.getpid()
+
+    @property
+    def client(self) -> ClientT:
+        """The client of this process: two processes must not speak on one connection."""
+        if self._make is not None and self._pid != os.getpid():
+            # Never closed: a thread that was not forked may hold the lock of its connections.
+            self._inherited = self._client
+            self._client, self._pid = self._make(), os.getpid()
+        return self._client
+
+
+class SyncCarrier(Carrier["httpx.Client"]):
+    """Carries for threads; closed when nobody is left who could use it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def own(cls, root: str) -> Self:
+        """Make a client for a gateway."""
+
+        def make() -> httpx.Client:
+            return httpx.Client(
+                timeout=default_timeout(), cookies=answer_bounds.no_cookies(), mounts=_direct(root)
+            )
+
+        return cls(make(), make)
+
+    def close(self) -> None:
+        """Close the client, unless it is the application's own."""
+        if self.owned:
+            self._client.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+class AsyncCarrier(Carrier["httpx.AsyncClient"]):
+    """Carries for tasks."""
+
+    __slots__ = ()
+
+    @classmethod
+    def own(cls, root: str) -> Self:
+        """Make a client for a gateway."""
+
+        def make() -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                timeout=default_timeout(), cookies=answer_bounds.no_cookies(), mounts=_direct(root)
+            )
+
+        return cls(make(), make)
+
+    async def aclose(self) -> None:
+        """Close the client, unless it is the application's own."""
+        if self.owned:
+            await self._client.aclose()
+
+
+def _direct(root: str) -> dict[str, None]:
+    """Let what is for this machine pass no proxy: it may go without TLS, with an API key."""
+    host = urlsplit(root).hostname or ""
+    hosts = dict.fromkeys((*_THIS_MACHINE, *((host,) if is_loopback(host) else ())))
+    return {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in hosts}
+
+
+def httpx_timeout(of: object) -> httpx.Timeout:
+    """Return a timeout as httpx's own, whichever library made it."""
+    return httpx.Timeout(**cast("httpx.Timeout", of).as_dict())
+
+
+def default_timeout() -> httpx.Timeout:
+    """Return the OpenAI client's own."""
+    return httpx_timeout(openai.DEFAULT_TIMEOUT)
 
 
 class BodyReader:

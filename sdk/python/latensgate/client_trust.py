@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import httpx
-import openai
 
-from latensgate import answer_bounds, carrier
+from latensgate import carrier
 from latensgate.attested import Attester
 from latensgate.config import Settings, Surroundings, Wanted, checked_base_url, load_settings
 from latensgate.data_keys import Boto3DataKeys
@@ -191,19 +189,6 @@ def _seal_options(given: TrustArguments, faults: list[str]) -> SealOptions:
     )
 
 
-def _timeout(of: object) -> httpx.Timeout:
-    """Return a timeout as httpx's own, whichever library made it."""
-    return httpx.Timeout(**cast("httpx.Timeout", of).as_dict())
-
-
-class _Facing(httpx.Client):
-    """The client that the OpenAI client sees: it has no way out but the sealing transport."""
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
-
-
 @dataclass(frozen=True, slots=True)
 class SyncShared:
     """What a client hands to its copies.
@@ -225,21 +210,19 @@ class SyncShared:
         Raises:
             TypeError: ``client`` is no HTTP client that could carry.
         """
-        parts = options.parts()
         if client is None:
-            timeout = _timeout(openai.DEFAULT_TIMEOUT)
-            client = httpx.Client(timeout=timeout, cookies=answer_bounds.no_cookies())
-            trust = SyncTrust(parts, client, owned=True)
+            carried_by = carrier.SyncCarrier.own(options.settings.base_url)
         else:
-            trust = SyncTrust(parts, carrier.checked_client(client), owned=False)
-        return cls.of(options, trust)
+            carried_by = carrier.SyncCarrier(carrier.checked_client(client))
+        return cls.of(options, SyncTrust(options.parts(), carried_by))
 
     @classmethod
     def of(cls, options: TrustOptions, trust: SyncTrust) -> SyncShared:
         """Put the sealing transport in front of a carrier."""
         transport = SealingTransport(trust, options.router(trust.parts))
-        timeout = _timeout(trust.client.timeout)
-        return cls(options, trust, _Facing(transport=transport, timeout=timeout, trust_env=False))
+        timeout = carrier.httpx_timeout(trust.client.timeout)
+        facing = httpx.Client(transport=transport, timeout=timeout, trust_env=False)
+        return cls(options, trust, facing)
 
     def copied(self, *, base_url: str, client: object, call: CallOptions | None) -> SyncShared:
         """Return what a copy shares: everything but what it was asked to have of its own.
@@ -248,13 +231,15 @@ class SyncShared:
             ConfigurationError: ``base_url`` may not be spoken to.
             TypeError: ``client`` is no HTTP client that could carry.
         """
-        own = None if client is None or client is self.facing else carrier.checked_client(client)
+        own = None
+        if client is not None and client is not self.facing:
+            own = carrier.SyncCarrier(carrier.checked_client(client))
         options = self.options if call is None else replace(self.options, call=call)
         if checked_base_url(base_url) != options.settings.base_url:
             moved = options.at(base_url)
-            return self.of(moved, SyncTrust(moved.parts(), own or self.trust.client, owned=False))
+            return self.of(moved, SyncTrust(moved.parts(), own or self.trust.carrier))
         if own is not None:
-            return self.of(options, SyncTrust(self.trust.parts, own, owned=False))
+            return self.of(options, SyncTrust(self.trust.parts, own))
         return self if call is None else self.of(options, self.trust)
 
 
@@ -273,23 +258,19 @@ class AsyncShared:
         Raises:
             TypeError: ``client`` is no HTTP client that could carry.
         """
-        parts = options.parts()
         if client is None:
-            timeout = _timeout(openai.DEFAULT_TIMEOUT)
-            client = httpx.AsyncClient(timeout=timeout, cookies=answer_bounds.no_cookies())
-            trust = AsyncTrust(parts, client, owned=True)
+            carried_by = carrier.AsyncCarrier.own(options.settings.base_url)
         else:
-            trust = AsyncTrust(parts, carrier.checked_async_client(client), owned=False)
-        return cls.of(options, trust)
+            carried_by = carrier.AsyncCarrier(carrier.checked_async_client(client))
+        return cls.of(options, AsyncTrust(options.parts(), carried_by))
 
     @classmethod
     def of(cls, options: TrustOptions, trust: AsyncTrust) -> AsyncShared:
         """Put the sealing transport in front of a carrier."""
         transport = AsyncSealingTransport(trust, options.router(trust.parts))
-        timeout = _timeout(trust.client.timeout)
-        return cls(
-            options, trust, httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
-        )
+        timeout = carrier.httpx_timeout(trust.client.timeout)
+        facing = httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+        return cls(options, trust, facing)
 
     def copied(self, *, base_url: str, client: object, call: CallOptions | None) -> AsyncShared:
         """Return what a copy shares: everything but what it was asked to have of its own.
@@ -298,15 +279,13 @@ class AsyncShared:
             ConfigurationError: ``base_url`` may not be spoken to.
             TypeError: ``client`` is no HTTP client that could carry.
         """
-        own = (
-            None
-            if client is None or client is self.facing
-            else carrier.checked_async_client(client)
-        )
+        own = None
+        if client is not None and client is not self.facing:
+            own = carrier.AsyncCarrier(carrier.checked_async_client(client))
         options = self.options if call is None else replace(self.options, call=call)
         if checked_base_url(base_url) != options.settings.base_url:
             moved = options.at(base_url)
-            return self.of(moved, AsyncTrust(moved.parts(), own or self.trust.client, owned=False))
+            return self.of(moved, AsyncTrust(moved.parts(), own or self.trust.carrier))
         if own is not None:
-            return self.of(options, AsyncTrust(self.trust.parts, own, owned=False))
+            return self.of(options, AsyncTrust(self.trust.parts, own))
         return self if call is None else self.of(options, self.trust)

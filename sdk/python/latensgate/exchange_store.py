@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -49,13 +50,18 @@ class OpenCall:
 class CallStore:
     """Open calls by idempotency key. Bounded; shared by threads and tasks."""
 
-    __slots__ = ("_calls", "_lock", "_until")
+    __slots__ = ("_calls", "_lock", "_pid", "_until")
 
     def __init__(self, until: Callable[[SealedCall], datetime]) -> None:
         """Take what says until when sealed bytes are worth keeping."""
-        self._lock = threading.Lock()
+        self._pid, self._lock = os.getpid(), threading.Lock()
         self._calls: OrderedDict[str, OpenCall] = OrderedDict()
         self._until = until
+
+    def in_this_process(self) -> None:
+        """Take a new lock in a forked process: who held it is not there."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
 
     def begin(self, key: str, digest: bytes, at: datetime) -> OpenCall:
         """Return the call of this key if it is the same request, or a new one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,14 @@ from latensgate.transport_routes import (
     stream_response,
     whole_response,
 )
-from latensgate.trust import Trust, concluded
+from latensgate.trust import RenewalCancelledError, Trust, concluded
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from latensgate.attested import Attested
+    from latensgate.carrier import SyncCarrier
     from latensgate.exchange_steps import Given, Received, Reply, Step, Talk
     from latensgate.exchange_stream import StreamOpener
     from latensgate.transport_routes import Router
@@ -34,9 +36,17 @@ if TYPE_CHECKING:
 class SyncTrust(Trust[httpx.Client]):
     """A client's trust, for threads."""
 
-    def __init__(self, parts: TrustParts, client: httpx.Client, *, owned: bool) -> None:
-        super().__init__(parts, client, owned=owned)
-        self._attesting = threading.Lock()
+    carrier: SyncCarrier
+
+    def __init__(self, parts: TrustParts, carried_by: SyncCarrier) -> None:
+        super().__init__(parts, carried_by)
+        self._pid, self._attesting = os.getpid(), threading.Lock()
+
+    def in_this_process(self) -> None:
+        """Leave behind what belongs to threads that were not forked with this process."""
+        super().in_this_process()
+        if self._pid != os.getpid():
+            self._pid, self._attesting = os.getpid(), threading.Lock()
 
     def carry(self, send: Send, timing: object) -> tuple[Received, httpx.Response | None]:
         """Send sealed bytes; a stream is left open and its response returned too.
@@ -70,7 +80,7 @@ class SyncTrust(Trust[httpx.Client]):
             with self._attesting:
                 held = self.held(need) or self.restored(need) or self._attest(need, timing)
         if self.begins_renewal():
-            threading.Thread(target=self.renew, args=(need, timing), daemon=True).start()
+            self._begin(need, timing)
         return held
 
     def _attest(self, need: NeedAttested, timing: object) -> Attested:
@@ -78,11 +88,19 @@ class SyncTrust(Trust[httpx.Client]):
         received, _ = self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
 
+    def _begin(self, need: NeedAttested, timing: object) -> None:
+        """Renew beside the caller, whose keys are good: no thread to be had harms nobody."""
+        try:
+            threading.Thread(target=self.renew, args=(need, timing), daemon=True).start()
+        except RuntimeError as error:  # too many threads, or the interpreter ends
+            self.end_renewal(error)
+
     def renew(self, need: NeedAttested, timing: object) -> None:
         """Attest again in the background; whoever does this has claimed it."""
-        failed: Exception | None = None
+        failed: BaseException | None = RenewalCancelledError()
         try:
             self._attest(need, timing)
+            failed = None
         except carrier.renewal_faults() as error:
             failed = error
         finally:
@@ -102,6 +120,7 @@ class SealingTransport(httpx.BaseTransport):
         Raises:
             httpx.TransportError: The gateway was not reached.
         """
+        self.trust.in_this_process()
         body = request.read()
         forget_body(request)
         talk = self.router.talk(request, body)
@@ -139,8 +158,7 @@ class SealingTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         """Close the carrier, unless it is the application's own."""
-        if self.trust.owned:
-            self.trust.client.close()
+        self.trust.carrier.close()
 
 
 class OpenedStream(httpx.SyncByteStream):

@@ -20,13 +20,14 @@ from latensgate.transport_routes import (
     stream_response,
     whole_response,
 )
-from latensgate.trust import Trust, concluded
+from latensgate.trust import RenewalCancelledError, Trust, concluded
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from latensgate.attested import Attested
+    from latensgate.carrier import AsyncCarrier
     from latensgate.exchange_steps import Given, Received, Reply, Step, Talk
     from latensgate.exchange_stream import StreamOpener
     from latensgate.transport_routes import Router
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 class AsyncTrust(Trust[httpx.AsyncClient]):
     """A client's trust, for tasks."""
 
-    def __init__(self, parts: TrustParts, client: httpx.AsyncClient, *, owned: bool) -> None:
-        super().__init__(parts, client, owned=owned)
+    carrier: AsyncCarrier
+
+    def __init__(self, parts: TrustParts, carried_by: AsyncCarrier) -> None:
+        super().__init__(parts, carried_by)
         self._attesting = anyio.Lock()
         self._renewals: set[asyncio.Task[None]] = set()
 
@@ -95,9 +98,10 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
 
     async def renew(self, need: NeedAttested, timing: object) -> None:
         """Attest again in the background; whoever does this has claimed it."""
-        failed: Exception | None = None
+        failed: BaseException | None = RenewalCancelledError()
         try:
             await self._attest(need, timing)
+            failed = None
         except carrier.renewal_faults() as error:
             failed = error
         finally:
@@ -117,6 +121,7 @@ class AsyncSealingTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: The gateway was not reached.
         """
+        self.trust.in_this_process()
         body = await request.aread()
         forget_body(request)
         talk = self.router.talk(request, body)
@@ -154,8 +159,7 @@ class AsyncSealingTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the carrier, unless it is the application's own."""
-        if self.trust.owned:
-            await self.trust.client.aclose()
+        await self.trust.carrier.aclose()
 
 
 class AsyncOpenedStream(httpx.AsyncByteStream):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic
 
+from latensgate.carrier import ClientT
 from latensgate.data_keys import DataKey, DataKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import httpx
-
     from latensgate.attested import Attested
+    from latensgate.carrier import Carrier
     from latensgate.data_keys import DataKeyProvider
     from latensgate.exchange import Exchange
     from latensgate.exchange_steps import NeedAttested, NeedDataKey, Received, Send
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("latensgate")
 """Event words and error codes alone; never content, headers or keys."""
 
-ClientT = TypeVar("ClientT", bound="httpx.Client | httpx.AsyncClient")
+
+class RenewalCancelledError(Exception):
+    """A renewal that was ended from outside, with its event loop for example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,17 @@ class Trust(Generic[ClientT]):
 
     Attributes:
         parts: Shared with whoever carries for it.
-        client: Carries sealed bytes.
-        owned: Whether closing the OpenAI client closes the carrier.
+        carrier: Carries sealed bytes.
     """
 
-    def __init__(self, parts: TrustParts, client: ClientT, *, owned: bool) -> None:
+    def __init__(self, parts: TrustParts, carrier: Carrier[ClientT]) -> None:
         self.parts = parts
-        self.client = client
-        self.owned = owned
+        self.carrier = carrier
+
+    @property
+    def client(self) -> ClientT:
+        """The HTTP client that carries."""
+        return self.carrier.client
 
     @property
     def exchange(self) -> Exchange:
@@ -65,6 +70,11 @@ class Trust(Generic[ClientT]):
     def root(self) -> str:
         """The gateway's address without a slash at its end."""
         return self.parts.root
+
+    def in_this_process(self) -> None:
+        """Leave behind what belongs to threads that were not forked with this process."""
+        self.exchange.cell.in_this_process()
+        self.exchange.store.in_this_process()
 
     def held(self, need: NeedAttested) -> Attested | None:
         """Return what may be sealed to now, without asking anybody."""
@@ -105,7 +115,7 @@ class Trust(Generic[ClientT]):
         """Whether this caller is the one to attest again in the background."""
         return self.exchange.cell.begin_renewal(self.exchange.attester.now())
 
-    def end_renewal(self, failed: Exception | None) -> None:
+    def end_renewal(self, failed: BaseException | None) -> None:
         """Say how the renewal went; requests go on under the old keys as long as they may."""
         if failed is not None:
             log.warning("attestation not renewed: %s", type(failed).__name__)
