@@ -116,7 +116,7 @@ FLAVOUR ?= core
 image: setup ## Build and measure the enclave image: FLAVOUR=core|sim DEPLOYMENT=FILE (docs/runbooks/build-image.md)
 	@mkdir -p build
 	$(BIN)/latensgate-eif assemble --flavour $(FLAVOUR) --deployment $(DEPLOYMENT) \
-	  --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
+	  --rootfs-manifest eif/rootfs.manifest --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
 
 .PHONY: test-repro
 test-repro: setup ## Build kernel and image twice, in other surroundings, and compare every byte (about 15 minutes)

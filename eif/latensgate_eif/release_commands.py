@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 _FRAGMENT: Final = "eif/kernel/latensgate.config"
 _LOCK: Final = "eif/inputs.lock"
+_FIXED: Final = """\
+What the first ramdisk of every image holds: init, Python, distributions of others. It changes with
+eif/inputs.lock, eif/init and enclave/loaded-modules.txt, and PCR1 with it. Written by make image.
+Mode, size, SHA-256 (device: numbers) and path of every entry."""
 _VERSION_LINE: Final = 'VERSION: Final = "'
 
 
@@ -122,6 +126,7 @@ def kernel(
 @click.option("--kernel", "kernel_file", type=READABLE, help="Another kernel, such as AWS's.")
 @click.option("--out", type=READABLE, required=True, help="Where the image is written.")
 @click.option("--record", type=READABLE, help="Note the measurements in this release's record.")
+@click.option("--rootfs-manifest", type=READABLE, help="Write what the first ramdisk holds there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measurements for programs.")
 def assemble_command(  # noqa: PLR0913  # click names one argument an option
     *,
@@ -134,6 +139,7 @@ def assemble_command(  # noqa: PLR0913  # click names one argument an option
     kernel_file: Path | None,
     out: Path,
     record: Path | None,
+    rootfs_manifest: Path | None,
     as_json: bool,
 ) -> int:
     """Make Latensgate's image, and beside it manifest, bill of materials and sizes.
@@ -157,6 +163,9 @@ def assemble_command(  # noqa: PLR0913  # click names one argument an option
     _write_all(assembled, recipe, inputs, out)
     if record is not None:
         _note(assembled, recipe, inputs, record, _command(flavour, deployment, ca))
+    if rootfs_manifest is not None:
+        text = manifest_text(_FIXED, assembled.ramdisks[:1])
+        write_whole(rootfs_manifest, text.encode())
     show_measurements(measure_image(assembled.image), as_json=as_json)
     return Exit.DONE
 

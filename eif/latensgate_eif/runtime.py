@@ -72,12 +72,14 @@ def runtime_entries(
 
 def _python(offered: Mapping[str, Entry], modules: frozenset[str]) -> dict[str, Entry]:
     tops = {name.partition(".")[0] for name in modules}
-    return {
-        path: entry
-        for path, entry in offered.items()
-        if _INTERPRETER.fullmatch(path)
-        or ((found := _LIBRARY.fullmatch(path)) and _standard(found[1].split("/"), tops))
-    }
+    chosen: dict[str, Entry] = {}
+    for path, entry in offered.items():
+        found = _LIBRARY.fullmatch(path)
+        if _INTERPRETER.fullmatch(path):
+            chosen[path] = entry
+        elif found and stat.S_ISREG(entry.mode) and _standard(found[1].split("/"), tops):
+            chosen[path] = file_entry(entry.data)  # some are marked executable
+    return chosen
 
 
 _INTERPRETER: Final = re.compile(r"usr/bin/python3\.[0-9]+")
