@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -27,7 +27,7 @@ from latensgate_parent.http.usage_book import UsageBook
 from latensgate_parent.http.verdict import DocumentJudge
 from latensgate_parent.link.interfaces import EnclaveError, EnclaveStatus, InferenceReply
 from latensgate_parent.settings_forms import Network
-from latensgate_parent.store.interfaces import ArchivedDocument, StoredReceipt, Tenant
+from latensgate_parent.store.interfaces import ArchivedDocument, Store, StoredReceipt, Tenant
 from latensgate_shared.calls import (
     AttestationAnswer,
     AttestationCall,
@@ -139,9 +139,14 @@ class Notes:
 class SurfaceBench:
     """A gateway without inference, and what stands behind it. Time stands still until moved."""
 
-    def __init__(self, trusted_proxies: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        trusted_proxies: Sequence[Network] = (),
+        *,
+        open_store: Callable[[], Coroutine[object, object, Store]] | None = None,
+    ) -> None:
         self.runner = asyncio.Runner()
-        self.store = MemoryStore()
+        self.store: Store = MemoryStore() if open_store is None else self.run(open_store())
         self.fleet = ToldFleet()
         self.notes = Notes()
         self.now = float(NOW_S)

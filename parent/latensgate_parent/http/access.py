@@ -6,11 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 
 from latensgate_parent.http.addresses import client_address
 from latensgate_parent.http.auth import Caller, Scope, require
 from latensgate_parent.http.context import Services, exchange_of, services_of
 from latensgate_parent.http.errors import GatewayError
+from latensgate_parent.http.fields import parameter_name
 from latensgate_parent.http.rate_limit import address_bucket, rate_headers
 from latensgate_parent.limits import PUBLIC_REQUESTS_PER_MINUTE
 from latensgate_shared.errors import ErrorCode
@@ -85,11 +87,22 @@ async def public(request: Request) -> None:
 def each_parameter_once(request: Request) -> None:
     """Refuse a query parameter that stands twice: two readers must never see two values.
 
+    Routes that have none refuse any; those that have some refuse unknown ones by their models.
+
     Raises:
         GatewayError: ``ERR_REQUEST_INVALID`` with the parameter's name.
     """
+    route = request.scope.get("route")
+    has_none = isinstance(route, APIRoute) and not route.dependant.query_params
     counts = Counter(name for name, _ in request.query_params.multi_items())
     for name, count in counts.items():
+        if has_none:
+            shown = parameter_name(name)
+            raise GatewayError(
+                ErrorCode.ERR_REQUEST_INVALID,
+                f"Query parameter {shown}: this route has none.",
+                param=shown,
+            )
         if count > 1:
             shown = parameter_name(name)
             raise GatewayError(
@@ -97,15 +110,6 @@ def each_parameter_once(request: Request) -> None:
                 f"Query parameter {shown}: expected once, found {count} times.",
                 param=shown,
             )
-
-
-_PARAMETER_SHOWN_MAX_CHARS: Final = 64
-
-
-def parameter_name(name: str) -> str:
-    """Return a name that a caller made up, fit to be shown to it."""
-    shown = "".join(mark if mark.isprintable() else "?" for mark in name)
-    return shown[:_PARAMETER_SHOWN_MAX_CHARS] or "(empty)"
 
 
 PUBLIC: Final = [Depends(public)]
