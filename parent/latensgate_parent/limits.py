@@ -33,6 +33,9 @@ STREAM_PING_S: Final = 15.0
 STREAM_SEND_TIMEOUT_S: Final = 60.0
 """A caller that takes nothing of a stream for so long is gone."""
 
+READ_MIN_BYTES: Final = 32 * KIB
+"""Of an answer that waits, a client takes so much in STREAM_SEND_TIMEOUT_S, or it is cut off."""
+
 # --- writes that the store did not confirm ---
 BACKLOG_MAX_COUNT: Final = 1_024
 """While so many wait no new request begins; those under way may add INFERENCE_MAX_OPEN more."""
@@ -152,6 +155,8 @@ DRAIN_STORE_MAX_S: Final = 10.0
 """After that, for what is still to be written and for the enclaves' last usage totals."""
 HTTP_HEAD_MAX_BYTES: Final = 64 * KIB
 """Request line and fields; browsers and proxies stay below 16 KiB."""
+HTTP_FIELDS_MAX_COUNT: Final = 100
+"""Fields of a head; browsers and proxies send some 30. Each is looked through about ten times."""
 HTTP_HEAD_TIMEOUT_S: Final = 10.0
 """From a connection, or a request's first byte, to the end of its head."""
 HTTP_KEEP_ALIVE_S: Final = 75

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.observer import Observer, RequestDone
     from latensgate_parent.link.egress import EgressCounters
     from latensgate_parent.link.interfaces import Fleet
+    from latensgate_shared.errors import ErrorCode
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
@@ -39,7 +40,8 @@ class Metrics:
     """All metrics of one parent. Implements ``Observer``."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # else every series has a second one that says when it began
+        # Else every series has a second one that says when it began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # of the library
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "latensgate_requests",
@@ -69,6 +71,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._series: dict[tuple[str, int, ErrorCode | None], tuple[Counter, Histogram]] = {}
         self._store_failures = Counter(
             "latensgate_store_failures", "Writes that were not confirmed.", registry=self._registry
         )
@@ -88,9 +91,15 @@ class Metrics:
 
     def request_done(self, done: RequestDone) -> None:
         """Count one finished request."""
-        code = done.code.name if done.code is not None else "none"
-        self._requests.labels(done.route, str(done.status), code).inc()
-        self._latency.labels(done.route).observe(done.ms / 1000)
+        which = (done.route, done.status, done.code)
+        series = self._series.get(which)
+        if series is None:
+            code = done.code.name if done.code is not None else "none"
+            count = self._requests.labels(done.route, str(done.status), code)
+            series = self._series[which] = count, self._latency.labels(done.route)
+        count, latency = series
+        count.inc()
+        latency.observe(done.ms / 1000)
 
     def failed_unexpectedly(self, correlation_id: str, error: BaseException) -> None:
         """Count what should not happen."""

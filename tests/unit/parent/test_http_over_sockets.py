@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,8 +12,11 @@ import httpx
 import pytest
 
 from inference_doubles import PATH, Rig, make_rig, read_events, request, run
+from latensgate_parent import server as server_module
+from latensgate_parent.http.asgi_types import ASGIScope, Receive, Send
 from latensgate_parent.http.errors import Header
-from latensgate_parent.server import bind, make_server, port_of
+from latensgate_parent.limits import HTTP_FIELDS_MAX_COUNT
+from latensgate_parent.server import QuietServer, bind, make_server, port_of
 from latensgate_parent.settings_forms import HostPort
 from latensgate_parent.store.open import open_store
 from latensgate_shared.error_answers import parse_error_answer
@@ -161,5 +165,97 @@ def test_two_lengths_and_two_hosts() -> None:
                 assert parse_error_answer(told).error.code is ErrorCode.ERR_REQUEST_INVALID
                 writer.close()
         assert not rig.enclave.calls
+
+    run(test())
+
+
+# --- clients that do not read ---
+
+
+def silent_reader(port: int) -> socket.socket:
+    """Connect with the smallest window, so that what is not read waits at the server."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    peer.connect(("127.0.0.1", port))
+    return peer
+
+
+@asynccontextmanager
+async def long_answers(
+    size_bytes: int, *, ended: bool = True
+) -> AsyncGenerator[tuple[int, QuietServer]]:
+    async def app(scope: ASGIScope, _receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size_bytes), "more_body": True})
+        if ended:
+            await send({"type": "http.response.body", "body": b""})
+
+    listener = bind(HostPort("127.0.0.1", 0))
+    server = make_server(app)
+    task = asyncio.create_task(server.serve([listener]))
+    try:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        yield port_of(listener), server
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_client_that_does_not_read_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, *, ended: bool
+) -> None:
+    """It would hold memory and a connection for ever: closing waits until all is written."""
+    monkeypatch.setattr(server_module, "STREAM_SEND_TIMEOUT_S", 0.2)
+
+    async def test() -> None:
+        async with long_answers(16 << 20, ended=ended) as (port, server):
+            peer = silent_reader(port)
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(5):
+                while not server.server_state.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                while server.server_state.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            peer.close()
+
+    run(test())
+
+
+def test_a_slow_reader_that_goes_on_reading_gets_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "STREAM_SEND_TIMEOUT_S", 0.2)
+    size_bytes = 8 << 20
+
+    async def test() -> None:
+        async with long_answers(size_bytes) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65_536)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            got = 0
+            while piece := await reader.read(65_536):
+                got += len(piece)
+                await asyncio.sleep(0.005)  # more than the deadline, in all
+            assert got > size_bytes
+            writer.close()
+
+    run(test())
+
+
+def test_a_head_of_many_fields_is_refused() -> None:
+    async def test() -> None:
+        rig = await make_rig()
+        async with serving(rig) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            fields = b"a: b\r\n" * (HTTP_FIELDS_MAX_COUNT + 1)
+            writer.write(b"POST /api/inference HTTP/1.1\r\n" + fields + b"\r\nbody")
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            code = parse_error_answer(answer.partition(b"\r\n\r\n")[2]).error.code
+            assert code is ErrorCode.ERR_REQUEST_INVALID
+            writer.close()
 
     run(test())
