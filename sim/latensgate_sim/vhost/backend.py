@@ -84,7 +84,9 @@ class Backend:
         self._peer: socket.socket | None = None
         self._handlers: dict[int, Callable[[Message], bytes | None]] = {
             Request.GET_FEATURES: lambda _: _U64.pack(VERSION_1 | PROTOCOL_FEATURES),
-            Request.GET_PROTOCOL_FEATURES: lambda _: _U64.pack(REPLY_ACK | CONFIG),
+            Request.GET_PROTOCOL_FEATURES: lambda _: _U64.pack(
+                REPLY_ACK | (CONFIG if device.config else 0)
+            ),
             Request.GET_QUEUE_NUM: lambda _: _U64.pack(len(self._queues)),
             Request.SET_FEATURES: self._nothing,
             Request.SET_PROTOCOL_FEATURES: self._nothing,

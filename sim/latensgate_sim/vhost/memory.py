@@ -62,7 +62,7 @@ class GuestMemory:
         """
         for region in self.regions:
             at = address - region.guest
-            if 0 <= at and at + length <= region.size:
+            if at >= 0 and at + length <= region.size:
                 return region.view[at : at + length]
         raise VhostError(f"memory: {length} bytes at guest address {address:#x} are not there")
 
@@ -74,7 +74,7 @@ class GuestMemory:
         """
         for region in self.regions:
             at = address - region.user
-            if 0 <= at and at + length <= region.size:
+            if at >= 0 and at + length <= region.size:
                 return region.view[at : at + length]
         raise VhostError(f"memory: {length} bytes at user address {address:#x} are not there")
 

@@ -94,11 +94,7 @@ def receive(peer: socket.socket) -> Message | None:
         if not head:
             return None
         head += _receive(peer, HEADER.size - len(head))
-        request, flags, length = HEADER.unpack(head)
-        if flags & _VERSION_MASK != VERSION:
-            raise VhostError(f"version {VERSION} expected, found flags {flags:#x}")
-        if length > PAYLOAD_MAX_BYTES:
-            raise VhostError(f"a payload of at most {PAYLOAD_MAX_BYTES} bytes expected")
+        request, flags, length = _parse_head(head)
         return Message(request, flags, _receive(peer, length), descriptors)
     except (OSError, VhostError) as error:
         close_all(descriptors)
@@ -116,6 +112,15 @@ def _receive_head(peer: socket.socket) -> tuple[bytes, tuple[int, ...]]:
         close_all(tuple(numbers))
         raise VhostError(f"at most {DESCRIPTORS_MAX_COUNT} descriptors expected")
     return head, tuple(numbers)
+
+
+def _parse_head(head: bytes) -> tuple[int, int, int]:
+    request, flags, length = HEADER.unpack(head)
+    if flags & _VERSION_MASK != VERSION:
+        raise VhostError(f"version {VERSION} expected, found flags {flags:#x}")
+    if length > PAYLOAD_MAX_BYTES:
+        raise VhostError(f"a payload of at most {PAYLOAD_MAX_BYTES} bytes expected")
+    return request, flags, length
 
 
 def _receive(peer: socket.socket, count: int) -> bytes:
