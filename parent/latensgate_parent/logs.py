@@ -30,6 +30,8 @@ class JSONLog:
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
+        self._second = -1
+        self._time = ""
 
     def request_done(self, done: RequestDone) -> None:
         """Write the line of one request."""
@@ -61,12 +63,19 @@ class JSONLog:
         self._write(name, facts)
 
     def _write(self, event: str, members: Mapping[str, object]) -> None:
-        line = {"time": to_rfc3339(self._clock()), "event": event, **members}
+        line = {"time": self._now(), "event": event, **members}
         try:
             self._stream.write(json.dumps(line, ensure_ascii=True) + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # a closed or full log must not end service
             return
+
+    def _now(self) -> str:
+        """Return the time, which is written once a second and not once a line."""
+        at_s = int(self._clock())
+        if at_s != self._second:
+            self._second, self._time = at_s, to_rfc3339(at_s)
+        return self._time
 
 
 def _place(frame: FrameType, line: int) -> str:

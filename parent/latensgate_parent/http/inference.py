@@ -232,15 +232,15 @@ async def _with_caller(receive: Receive, work: asyncio.Task[object]) -> None:
         LatensgateError: Whatever the task raises.
     """
     gone = asyncio.get_running_loop().create_task(_wait_gone(receive))
+    gone.add_done_callback(lambda _: work.cancel())  # of a task that has ended it does nothing
     try:
-        await asyncio.wait({work, gone}, return_when=_FIRST)
+        await work
+    except asyncio.CancelledError:
+        if gone.done() and not gone.cancelled():
+            raise ClientGoneError("the caller went away before the answer") from None
+        raise
     finally:
         gone.cancel()
-        if not work.done():
-            work.cancel()
-    if not work.done():
-        raise ClientGoneError("the caller went away before the answer")
-    work.result()
 
 
 async def _wait_gone(receive: Receive) -> None:
