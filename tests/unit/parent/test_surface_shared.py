@@ -171,9 +171,9 @@ def test_faults_are_told_to_operators_and_not_to_callers(bench: SurfaceBench) ->
 
 
 def test_every_request_is_told_once(bench: SurfaceBench) -> None:
-    bench.ask("GET", "/api/keys?page=1", bench.key())
+    bench.ask("GET", "/api/audit?page=1", bench.key())
     done = bench.notes.done[-1]
-    assert (done.route, done.status, done.tenant_id) == ("GET /api/keys", 200, TENANT)
+    assert (done.route, done.status, done.tenant_id) == ("GET /api/audit", 200, TENANT)
     bench.ask("GET", "/api/audit/aud_8f9e1a0d56e9bb6a", bench.key())
     done = bench.notes.done[-1]
     assert (done.route, done.code) == ("GET /api/audit/{receipt_id}", ErrorCode.ERR_NOT_FOUND)
