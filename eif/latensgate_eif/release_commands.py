@@ -13,7 +13,7 @@ from latensgate_eif.assemble import Assembled, Recipe, assemble
 from latensgate_eif.exits import EPILOG, Exit
 from latensgate_eif.files import FOLDER, READABLE, read_bounded, write_whole
 from latensgate_eif.image import encode_image
-from latensgate_eif.inputs import Inputs, parse_inputs
+from latensgate_eif.inputs import BuildError, Inputs, parse_inputs
 from latensgate_eif.kernel import build_kernel, obtain_kernel
 from latensgate_eif.manifest import manifest_text
 from latensgate_eif.measure import measure_image
@@ -162,7 +162,7 @@ def assemble_command(  # noqa: PLR0913  # click names one argument an option
     assembled = assemble(recipe, inputs, store)
     _write_all(assembled, recipe, inputs, out)
     if record is not None:
-        _note(assembled, recipe, inputs, record, _command(flavour, deployment, ca))
+        _note(assembled, recipe, inputs, record, _command(flavour, deployment, ca, kernel_file))
     if rootfs_manifest is not None:
         text = manifest_text(_FIXED, assembled.ramdisks[:1])
         write_whole(rootfs_manifest, text.encode())
@@ -188,11 +188,14 @@ def _note(assembled: Assembled, recipe: Recipe, inputs: Inputs, record: Path, co
     before = ReleaseRecord(recipe.version, ())
     if record.is_file():
         before = parse_record(record.read_bytes())
+    if before.version != recipe.version:
+        raise BuildError(f"{record} is of release {before.version}, this is {recipe.version}")
     after = with_image(before, measured(assembled, recipe, inputs, command))
     write_whole(record, record_text(after).encode())
 
 
-def _command(flavour: str, deployment: Path, ca: Path | None) -> str:
+def _command(flavour: str, deployment: Path, ca: Path | None, kernel_file: Path | None) -> str:
     words = ["latensgate-eif", "assemble", "--flavour", flavour, "--deployment", str(deployment)]
     words += [] if ca is None else ["--ca", str(ca)]
+    words += [] if kernel_file is None else ["--kernel", str(kernel_file)]
     return shlex.join([*words, "--out", f"latensgate-{flavour}.eif"])
