@@ -92,8 +92,8 @@ class FaultyStore(Store):
     async def insert_tenant(self, tenant: Tenant) -> None:
         await self._cross("insert_tenant", self._store.insert_tenant(tenant))
 
-    async def replace_tenant(self, tenant: Tenant) -> bool:
-        return await self._cross("replace_tenant", self._store.replace_tenant(tenant))
+    async def replace_tenant(self, tenant: Tenant, was: Tenant | None = None) -> bool:
+        return await self._cross("replace_tenant", self._store.replace_tenant(tenant, was))
 
     async def tenant(self, tenant_id: str) -> Tenant | None:
         return await self._cross("tenant", self._store.tenant(tenant_id))

@@ -59,10 +59,10 @@ class _Tenants(_Shelf):
             raise StoreError(f"tenant {tenant.tenant_id} is there already")
         self._tenants[tenant.tenant_id] = tenant
 
-    async def replace_tenant(self, tenant: Tenant) -> bool:
+    async def replace_tenant(self, tenant: Tenant, was: Tenant | None = None) -> bool:
         await self._step()
         found = self._tenants.get(tenant.tenant_id)
-        if found is None:
+        if found is None or (was is not None and was != found):
             return False
         self._tenants[tenant.tenant_id] = replace(tenant, created_at_s=found.created_at_s)
         return True

@@ -23,7 +23,7 @@ from latensgate_parent.http.sealed_route import SealedRoute
 from latensgate_parent.http.surface import Surface
 from latensgate_parent.http.usage_book import UsageBook
 from latensgate_parent.http.verdict import DocumentJudge
-from latensgate_parent.limits import DRAIN_MAX_S, DRAIN_STORE_MAX_S
+from latensgate_parent.limits import DRAIN_MAX_S, DRAIN_STORE_MAX_S, HURRY_STORE_MAX_S
 from latensgate_parent.link.address import parse_enclave_address, parse_listen_address
 from latensgate_parent.link.credentials import BotoCredentialsProvider, FileCredentials
 from latensgate_parent.link.destinations import Destinations, parse_route
@@ -38,7 +38,7 @@ from latensgate_parent.store.open import open_store
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from latensgate_parent.http.asgi_types import ASGIApp, ASGIScope, Receive, Send
     from latensgate_parent.link.credentials import CredentialsProvider
@@ -191,12 +191,18 @@ class Parent:
             parts.metrics, lambda: not parts.draining, self.drain_enclaves
         )
 
-    async def serve(self, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
+    async def serve(
+        self,
+        stop: asyncio.Event,
+        announce: Callable[[str], None],
+        hurry: asyncio.Event | None = None,
+    ) -> None:
         """Serve until ``stop`` is set, then drain and close everything.
 
         Args:
             stop: Set to end.
             announce: Told the public address once it takes connections.
+            hurry: Set to drain no longer; what was to be stored still is.
 
         Raises:
             LatensgateError: An address cannot be listened on, or the store failed at the start.
@@ -223,27 +229,35 @@ class Parent:
             parts.log.event("started", listen=address, given_up=given_up)
             announce(f"http://{address}")
             await stop.wait()
-            await self._end(servers, running)
+            await self._end(hurry or asyncio.Event())
+            for server in servers:
+                server.should_exit = True
+                server.force_exit = hurry is not None and hurry.is_set()
+            await asyncio.gather(*running, return_exceptions=True)
         parts.log.event("stopped")
 
-    async def _end(self, servers: list[QuietServer], running: list[asyncio.Task[None]]) -> None:
+    async def _end(self, hurry: asyncio.Event) -> None:
         """Let what runs end, refuse what comes, then write what is left."""
         parts = self._parts
         parts.draining = True
         self._gateway.drain()
         parts.log.event("draining", under_way=self._counted.under_way)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_MAX_S):
-                while self._counted.under_way:  # noqa: ASYNC110  # counted by many, waited for once
-                    await asyncio.sleep(_POLL_S)
-        written = await parts.sealed.finish(DRAIN_STORE_MAX_S)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_STORE_MAX_S):
-                await parts.fleet.collect_usage()
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(*running, return_exceptions=True)
+        hurried = asyncio.ensure_future(hurry.wait())
+        ending = asyncio.ensure_future(self._let_end())
+        await asyncio.wait({hurried, ending}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (hurried, ending):
+            task.cancel()
+        await asyncio.gather(hurried, ending, return_exceptions=True)
+        written = await parts.sealed.finish(HURRY_STORE_MAX_S if hurry.is_set() else 0)
         parts.log.event("drained", under_way=self._counted.under_way, written=int(written))
+
+    async def _let_end(self) -> None:
+        """Wait for requests, then for receipts of those whose callers left, then for the store."""
+        parts = self._parts
+        await _within(DRAIN_MAX_S, _until_none(lambda: self._counted.under_way))
+        await _within(DRAIN_STORE_MAX_S, _until_none(lambda: parts.fleet.open_calls))
+        await parts.sealed.finish(DRAIN_STORE_MAX_S)
+        await _within(DRAIN_STORE_MAX_S, parts.fleet.collect_usage())
 
     async def drain_enclaves(self) -> Mapping[str, int | None]:
         """Drain every enclave; return the open calls of each, None where one was not reached."""
@@ -257,6 +271,17 @@ class Parent:
         except LatensgateError as error:
             self._parts.log.event("drain_failed", enclave=name, code=error.code.name)
             return None
+
+
+async def _until_none(count: Callable[[], int]) -> None:
+    while count():  # noqa: ASYNC110  # counted by many, waited for once
+        await asyncio.sleep(_POLL_S)
+
+
+async def _within(timeout_s: float, work: Awaitable[None]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await work
 
 
 async def _started(servers: list[QuietServer], running: list[asyncio.Task[None]]) -> None:

@@ -153,6 +153,8 @@ DRAIN_MAX_S: Final = 130
 """Open requests may finish for so long after SIGTERM: the longest model call, and its sealing."""
 DRAIN_STORE_MAX_S: Final = 10.0
 """After that, for what is still to be written and for the enclaves' last usage totals."""
+HURRY_STORE_MAX_S: Final = 1.0
+"""In place of both after a second SIGTERM: what is to be written, if the disk takes it at once."""
 HTTP_HEAD_MAX_BYTES: Final = 64 * KIB
 """Request line and fields; browsers and proxies stay below 16 KiB."""
 HTTP_FIELDS_MAX_COUNT: Final = 100

@@ -137,9 +137,11 @@ def enable(place: Place, tenant_id: str) -> None:
 def _change(place: Place, tenant_id: str, change: Callable[[Tenant], Tenant]) -> None:
     async def work() -> Tenant:
         async with place.store() as store:
-            changed = change(await known_tenant(store, tenant_id))
-            await store.replace_tenant(changed)
-            return changed
+            while True:  # until no other command has changed it meanwhile
+                was = await known_tenant(store, tenant_id)
+                changed = change(was)
+                if await store.replace_tenant(changed, was):
+                    return changed
 
     _tell(place, place.run(work()), "Changed tenant")
 

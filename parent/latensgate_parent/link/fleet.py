@@ -173,6 +173,11 @@ class EnclaveFleet:
 
     # --- for operators, and at the end ---
 
+    @property
+    def open_calls(self) -> int:
+        """Calls whose end has not come, also those that nobody waits for: it holds a receipt."""
+        return sum(member.link.open_calls for member in self._members if member.link is not None)
+
     async def collect_usage(self) -> None:
         """Fetch and store the totals of every connected enclave; failures go to the log."""
         await asyncio.gather(*(self._collect(member) for member in self._members))

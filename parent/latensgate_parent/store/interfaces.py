@@ -209,8 +209,12 @@ class TenantStore(Protocol):
         """Add a tenant; an id that is there already is a ``StoreError``."""
         ...
 
-    async def replace_tenant(self, tenant: Tenant) -> bool:
-        """Change name, limit or disabling of a tenant, not its age; False if there is none."""
+    async def replace_tenant(self, tenant: Tenant, was: Tenant | None = None) -> bool:
+        """Change name, limit or disabling of a tenant, not its age; False if there is none.
+
+        With ``was`` also False, and nothing is changed, if it does not stand as that any more: of
+        two changes at one moment, the second must not undo the first.
+        """
         ...
 
     async def tenant(self, tenant_id: str) -> Tenant | None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from latensgate_parent.store.prepared import Row, Transaction
 
 
+_CHANGED = ("name", "requests_per_minute", "disabled_at_s")
+
+
 class Tenants:
     """The ``TenantStore`` of a database."""
 
@@ -26,13 +29,14 @@ class Tenants:
         self._database = database
         self._tenant_insert = database.prepare(insertion(TENANTS))
         self._key_insert = database.prepare(insertion(API_KEYS))
-        self._tenant_replace = database.prepare(
+        change = (
             update(TENANTS)
             .where(TENANTS.c.tenant_id == bindparam("tenant"))
-            .values(
-                {name: bindparam(name) for name in ("name", "requests_per_minute", "disabled_at_s")}
-            )
+            .values({name: bindparam(name) for name in _CHANGED})
         )
+        self._tenant_replace = database.prepare(change)
+        unchanged = [TENANTS.c[name].is_(bindparam(f"was_{name}")) for name in _CHANGED]
+        self._tenant_exchange = database.prepare(change.where(*unchanged))
         in_force = (API_KEYS.c.tenant_id == bindparam("tenant")) & (
             API_KEYS.c.key_id == bindparam("key")
         )
@@ -54,19 +58,14 @@ class Tenants:
         row = self._tenant_insert.from_fields(tenant)
         await self._database.write(lambda transaction: transaction.change(self._tenant_insert, row))
 
-    async def replace_tenant(self, tenant: Tenant) -> bool:
-        """Change name, limit or disabling."""
-        row = self._tenant_replace.values(
-            tenant=tenant.tenant_id,
-            name=tenant.name,
-            requests_per_minute=tenant.requests_per_minute,
-            disabled_at_s=tenant.disabled_at_s,
-        )
-        return bool(
-            await self._database.write(
-                lambda transaction: transaction.change(self._tenant_replace, row)
-            )
-        )
+    async def replace_tenant(self, tenant: Tenant, was: Tenant | None = None) -> bool:
+        """Change name, limit or disabling, if it still stands as ``was``."""
+        change = self._tenant_replace if was is None else self._tenant_exchange
+        values = {name: getattr(tenant, name) for name in _CHANGED}
+        if was is not None:
+            values |= {f"was_{name}": getattr(was, name) for name in _CHANGED}
+        row = change.values(tenant=tenant.tenant_id, **values)
+        return bool(await self._database.write(lambda transaction: transaction.change(change, row)))
 
     async def tenant(self, tenant_id: str) -> Tenant | None:
         """Return one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,8 +11,10 @@ from unittest import mock
 import pytest
 from click.testing import CliRunner, Result
 
+from latensgate_parent.admin import tenants
 from latensgate_parent.admin.__main__ import cli, main
 from latensgate_parent.admin.exit_codes import ExitCode
+from latensgate_parent.store.interfaces import Store, Tenant
 from paths import REPOSITORY
 
 
@@ -45,6 +48,23 @@ def test_tenants(database: str) -> None:
     assert told(database, "tenant", "enable", name)["disabled_at"] is None
     assert [each["tenant_id"] for each in told(database, "tenant", "list")["tenants"]] == [name]
     assert name in run("--database", database, "tenant", "list").output
+
+
+def test_a_limit_that_crosses_a_disabling_does_not_enable_the_tenant(database: str) -> None:
+    name = tenant(database)
+    unharmed = tenants.known_tenant
+    looked: list[str] = []
+
+    async def disabled_meanwhile(store: Store, tenant_id: str) -> Tenant:
+        found = await unharmed(store, tenant_id)
+        if not looked:
+            looked.append(tenant_id)
+            assert await store.replace_tenant(replace(found, disabled_at_s=7))
+        return found
+
+    with mock.patch.object(tenants, "known_tenant", disabled_meanwhile):
+        changed = told(database, "tenant", "limit", name, "5")
+    assert (changed["requests_per_minute"], changed["disabled_at"]) == (5, "1970-01-01T00:00:07Z")
 
 
 def test_keys(database: str) -> None:

@@ -117,6 +117,50 @@ def test_a_parent_without_enclaves_answers_and_drains(tmp_path: Path) -> None:
         assert {"started", "request", "draining", "drained"} <= set(events)
 
 
+def admin(file: Path, *words: str) -> dict[str, str]:
+    done = CliRunner().invoke(cli, ["--config", str(file), "--json", *words])
+    assert done.exit_code == 0, done.output
+    told: dict[str, str] = json.loads(done.stdout)
+    return told
+
+
+def test_a_second_sigterm_ends_the_draining(tmp_path: Path) -> None:
+    file, port, _ = write_settings(tmp_path)
+    tenant = admin(file, "tenant", "create", "--name", "a")["tenant_id"]
+    key = admin(file, "key", "create", "--tenant", tenant, "--name", "a", "--scope", "admin")["key"]
+    head = (
+        f"POST /api/keys HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    with parent(file) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("listening on ")
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(head.encode())
+            time.sleep(0.3)
+            running.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(1.5)
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(5) == ExitCode.DRAINED
+        assert running.stderr is not None
+        events = {line["event"]: line for line in map(json.loads, running.stderr)}
+        assert events["drained"]["under_way"] == 1
+        assert "stopped" in events
+
+
+def test_a_fault_at_the_start_is_told_without_its_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, _, _ = write_settings(tmp_path)
+    with mock.patch("latensgate_parent.__main__.compose", side_effect=ValueError("lg_live_x")):
+        assert main(["--config", str(file)]) == ExitCode.INTERNAL
+    said = capsys.readouterr().err
+    assert json.loads(said)["type"] == "ValueError"
+    assert "lg_live_x" not in said
+    assert "/" not in said
+
+
 class OwnParent:
     """A parent in this process, in a thread of its own."""
 

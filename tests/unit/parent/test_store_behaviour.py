@@ -90,6 +90,20 @@ def test_a_tenant_changes_but_not_its_age(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("between", [{"disabled_at_s": 5}, {"requests_per_minute": 9}])
+def test_of_two_changes_at_one_moment_none_is_undone(run: Run, between: dict[str, int]) -> None:
+    async def scenario(store: Store) -> None:
+        was = await store.tenant(ONE)
+        assert was is not None
+        first = replace(was, **between)  # type: ignore[arg-type]  # members of a tenant
+        assert await store.replace_tenant(first, was)
+        assert not await store.replace_tenant(replace(was, name="second"), was)
+        assert await store.tenant(ONE) == first
+        assert await store.replace_tenant(replace(first, name="second"), first)
+
+    run(scenario)
+
+
 # --- keys ---
 
 
