@@ -172,7 +172,7 @@ def _seal_options(given: TrustArguments, faults: list[str]) -> SealOptions:
     version = given.get("min_settings_version")
     if policy is not None:
         try:
-            check_policy(policy)
+            policy = check_policy(policy)
         except MalformedError as error:
             faults.append(f"policy: {error.detail}")
     if root is not None and not _ROOT_FORM.fullmatch(root):

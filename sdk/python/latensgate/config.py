@@ -291,11 +291,11 @@ def _tenant(value: str | None, base_url: str | None, faults: list[str]) -> str |
     return named
 
 
-def _api_key(value: str | None, faults: list[str]) -> str | None:
+def _api_key(value: object, faults: list[str]) -> str | None:
     if value is None:
         faults.append(f"api_key: lg_live_… or lg_test_… expected (argument or {KEY_VARIABLE})")
         return None
-    if not API_KEY_FORM.fullmatch(value):
+    if not isinstance(value, str) or not API_KEY_FORM.fullmatch(value):
         faults.append(
             "api_key: lg_live_ or lg_test_ and 43 characters expected, found another form"
         )

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.kms_envelope import DATA_KEY_BYTES
+from latensgate_shared.limits import KMS_CIPHERTEXT_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +45,22 @@ class DataKey:
 
     plaintext: bytes = field(repr=False)
     wrapped: bytes = field(repr=False)
+
+
+def checked_data_key(made: object) -> DataKey:
+    """Return what a provider made.
+
+    Raises:
+        DataKeyError: It is no data key.
+    """
+    if isinstance(made, DataKey):
+        plaintext, wrapped = made.plaintext, made.wrapped
+        if len(plaintext) == DATA_KEY_BYTES and 1 <= len(wrapped) <= KMS_CIPHERTEXT_MAX_BYTES:
+            return made
+    raise DataKeyError(
+        f"KMS envelope: a DataKey of {DATA_KEY_BYTES} bytes, wrapped in at most"
+        f" {KMS_CIPHERTEXT_MAX_BYTES}, expected from the data_key_provider"
+    )
 
 
 class DataKeyProvider(Protocol):

@@ -34,6 +34,7 @@ class LatensgateClientError(openai.APIStatusError):
         retryable: Whether the same request may succeed later without a change.
         hint: What the caller can do.
         correlation_id: To quote to the operator; None if nothing came from the gateway.
+        retry_after_s: How long the gateway asks to wait; None if it does not say.
         receipt: Signed proof of a refusal by the enclave itself; None if it was refused outside.
     """
 
@@ -41,6 +42,7 @@ class LatensgateClientError(openai.APIStatusError):
     retryable: bool = False
     hint: str = ""
     correlation_id: str | None = None
+    retry_after_s: int | None = None
     receipt: AnswerReceipt | None = None
 
 
@@ -121,7 +123,7 @@ class ClockSkewError(RequestRefused):
 
 
 class RateLimited(LatensgateClientError, openai.RateLimitError):
-    """Too many requests (429); the response's ``Retry-After`` says how long to wait."""
+    """Too many requests (429); ``retry_after_s`` says how long to wait."""
 
 
 class GatewayFailure(LatensgateClientError, openai.InternalServerError):
@@ -214,7 +216,7 @@ def error_of(failure: Failure, response: httpx.Response) -> LatensgateClientErro
     made = error_class(code, failure.status)(text, response=response, body=told)  # type: ignore[arg-type]  # httpx2 has the same class
     made.error_code, made.retryable = code, failure.retry
     made.hint, made.correlation_id = code.hint, failure.correlation_id
-    made.receipt = failure.receipt
+    made.receipt, made.retry_after_s = failure.receipt, failure.retry_after_s
     if isinstance(made, ClockSkewError):
         made.client_time, made.enclave_time = failure.client_time, failure.enclave_time
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from latensgate.attested import Attested, AttestedCell, Attester, until
@@ -40,12 +41,19 @@ from latensgate_shared.strict_json import JSONError, parse_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from datetime import datetime
 
     from latensgate.exchange_steps import Given, Headers, Reply, Step, Talk
 
 _OK: Final = 200
 _EVENT_STREAM: Final = "text/event-stream"
 AUTHORIZATION: Final = "Authorization"
+RESENT_AFTER_S: Final = 60
+"""Bytes that were sealed so long ago, or by a clock that was set since, are a retry's; a clock that
+is wrong now shows with bytes that are sealed now."""
+KEPT_MAX_S: Final = 3_600
+"""After their keys ended, sealed bytes are kept so long: three attempts of ten minutes, the OpenAI
+client's longest by default, are then over, and the gateway's stored answer may still come."""
 MODELS_MAX_BYTES: Final = 1 << 20
 """A list of models: some hundreds of entries of 200 bytes."""
 
@@ -81,9 +89,7 @@ class Exchange:
     attester: Attester
     sealer: Sealer
     cell: AttestedCell = field(default_factory=AttestedCell)
-    store: CallStore = field(
-        default_factory=lambda: CallStore(lambda call: until(call.attested)), repr=False
-    )
+    store: CallStore = field(default_factory=lambda: CallStore(_worth_keeping_until), repr=False)
 
     def infer(self, call: Call) -> Talk:
         """Exchange one chat completion. Faults come back as ``Failure``; nothing typed is raised.
@@ -96,28 +102,33 @@ class Exchange:
         except LatensgateError as error:
             return failure_of(error)
         held = self.store.begin(call.key, chat.digest, self.attester.now())
+        sealed: SealedCall | None = None
         try:
-            reply = yield from self._send(call, chat, held)
-            if isinstance(reply, Failure) and reply.code is ErrorCode.ERR_KEY_STALE:
-                stale, held.sealed = held.sealed, None
-                reply = yield from self._send(call, chat, held, stale.attested if stale else None)
+            sealed = held.sealed or (yield from self._seal(call, chat, held))
+            reply = yield from self._send(call, held, sealed)
+            if isinstance(reply, Failure) and self._outlived(sealed, reply):
+                stale = None if reply.sealed else sealed.attested
+                self.store.unseal(held, sealed, spent=reply.sealed)
+                sealed = yield from self._seal(call, chat, held, stale)
+                reply = yield from self._send(call, held, sealed)
         except LatensgateError as error:
             reply = failure_of(error)
-        self._settle(held, reply)
+        self._settle(held, sealed, reply)
         return reply
 
-    def _send(
-        self, call: Call, chat: ChatRequest, held: OpenCall, stale: Attested | None = None
-    ) -> Talk:
-        sealed = held.sealed
-        if sealed is None:
-            sealed = held.sealed = yield from self._seal(call, chat, stale)
+    def _outlived(self, sealed: SealedCall, reply: Failure) -> bool:
+        """Whether nothing is wrong but the age of the keys, or of bytes that are sent again."""
+        if reply.code is ErrorCode.ERR_REQUEST_AGE and reply.sealed:
+            return abs(self.attester.clock() - sealed.sealed_at_s) > RESENT_AFTER_S
+        return reply.code is ErrorCode.ERR_KEY_STALE
+
+    def _send(self, call: Call, held: OpenCall, sealed: SealedCall) -> Talk:
         received = yield Send(
             "POST",
             "/api/inference",
             (*call.headers, *sealed.headers, ("Idempotency-Key", held.wire_key)),
             sealed.body,
-            stream=chat.stream,
+            stream=sealed.sent.outer.stream,
             max_bytes=SEALED_BODY_MAX_BYTES,
         )
         if not isinstance(received, Received):
@@ -135,20 +146,21 @@ class Exchange:
         return Streaming(opener, handed_on(received.headers))
 
     def _seal(
-        self, call: Call, chat: ChatRequest, stale: Attested | None
+        self, call: Call, chat: ChatRequest, held: OpenCall, stale: Attested | None = None
     ) -> Generator[Step, Given, SealedCall]:
         public = tuple(header for header in call.headers if header[0] != AUTHORIZATION)
         attested = yield NeedAttested(stale, public)
         if not isinstance(attested, Attested):
             raise TypeError("an Attested expected")
         data_key = yield from self._data_key()
-        return self.sealer.seal(
+        made = self.sealer.seal(
             chat,
             attested,
             now_s=self.attester.clock(),
             conversation=call.conversation(chat),
             data_key=data_key,
         )
+        return self.store.sealed(held, made)
 
     def _data_key(self) -> Generator[Step, Given, DataKey | None]:
         arn = self.sealer.options.kms_key_arn
@@ -159,13 +171,13 @@ class Exchange:
             raise TypeError("a DataKey expected")
         return data_key
 
-    def _settle(self, held: OpenCall, reply: Reply) -> None:
+    def _settle(self, held: OpenCall, sealed: SealedCall | None, reply: Reply) -> None:
         """Forget what is answered; keep the bytes of what may be sent again."""
         if isinstance(reply, Streaming):
             return  # its opener settles
         if isinstance(reply, Failure) and reply.retry:
             if reply.sealed:  # its request_id is spent: the next attempt is another request
-                held.sealed, held.round = None, held.round + 1
+                self.store.unseal(held, sealed, spent=True)
             return
         self.store.end(held)
 
@@ -186,6 +198,10 @@ class Exchange:
         if model is None:
             return Answered(received.body, handed_on(received.headers), None)
         return _find_model(listed.get("data"), model)
+
+
+def _worth_keeping_until(call: SealedCall) -> datetime:
+    return until(call.attested) + timedelta(seconds=KEPT_MAX_S)
 
 
 def _find_model(entries: object, model: str) -> Answered | Failure:

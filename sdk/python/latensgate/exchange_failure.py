@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ERROR_STATUS: Final = 400
 _BAD_GATEWAY: Final = 502
+WAIT_MAX_S: Final = 60
+"""The longest Retry-After that every version of the OpenAI client honours. Of longer ones openai 1
+takes no notice and would ask again within a second."""
 _PASSING: Final = frozenset({408, 429, 502, 503, 504})
 """Statuses by which a proxy on the way says that it was busy or that its upstream was away."""
 
@@ -75,6 +78,16 @@ class Failure:
     receipt: AnswerReceipt | None = None
     client_time: datetime | None = None
     enclave_time: datetime | None = None
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """How long the gateway asks to wait."""
+        return None if self.retry_after is None else int(self.retry_after)
+
+    @property
+    def retried_by_client(self) -> bool:
+        """Whether the OpenAI client is told to try again: some versions would not wait so long."""
+        return self.retry and (self.retry_after_s or 0) <= WAIT_MAX_S
 
     @property
     def sealed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -100,12 +101,14 @@ class SealedCall:
         sent: What the answer is compared with.
         secret: Opens the answer.
         attested: What it was sealed to.
+        sealed_at_s: When, on the client's clock; seconds since 1970.
     """
 
     body: bytes = field(repr=False)
     sent: SentRequest
     secret: AnswerSecret
     attested: Attested
+    sealed_at_s: float
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -168,6 +171,7 @@ class Sealer:
             SentRequest.of(made.wire, outer=outer, request_id=fields.request_id),
             secret,
             attested,
+            now_s,
         )
 
     def _fields(
@@ -196,4 +200,4 @@ def check_policy(policy: JSONObject) -> JSONObject:
         JSONError: It holds what JSON cannot.
     """
     canonicalize(policy)
-    return policy
+    return deepcopy(policy)  # what the application does to its own later loosens nothing

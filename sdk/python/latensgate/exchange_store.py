@@ -74,6 +74,25 @@ class CallStore:
             self._drop_surplus()
             return held
 
+    def sealed(self, call: OpenCall, made: SealedCall) -> SealedCall:
+        """Return the bytes that all attempts send: those that were sealed first."""
+        with self._lock:
+            if call.sealed is None:
+                call.sealed = made
+            return call.sealed
+
+    def unseal(self, call: OpenCall, used: SealedCall | None, *, spent: bool) -> None:
+        """Let the next attempt seal anew, unless another one did already.
+
+        Args:
+            call: The request.
+            used: What was refused.
+            spent: Whether the enclave judged it, so that the gateway keeps the refusal for its key.
+        """
+        with self._lock:
+            if call.sealed is used:
+                call.sealed, call.round = None, call.round + spent
+
     def end(self, call: OpenCall) -> None:
         """Forget a call: it was answered."""
         with self._lock:

@@ -8,10 +8,13 @@ costs one attestation per process and nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+import stat
 import tempfile
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -83,6 +86,19 @@ class StateFile:
         }
         with contextlib.suppress(OSError):
             write_private(self.path, json.dumps(value).encode())
+            _drop_ended(self.path.parent)
+
+
+def _drop_ended(folder: Path) -> None:
+    """Remove what no process can use any more: every address and trust has a file of its own.
+
+    Raises:
+        OSError: One of them cannot be removed.
+    """
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.lstat().st_mtime > limits.MANIFEST_LIFETIME_S:
+                path.unlink()
 
 
 def _parse(data: bytes) -> Evidence:
@@ -103,26 +119,50 @@ def installation_secret(folder: Path) -> bytes | None:
     """
     path = folder / _SECRET_NAME
     with contextlib.suppress(OSError):
-        held = read_private(path, SECRET_BYTES + 1)
-        if len(held) == SECRET_BYTES:
+        held = _held_secret(path)
+        if held is not None:
             return held
-        path.unlink()  # damaged: replaced
+        path.unlink()  # replaced
     with contextlib.suppress(OSError):
         write_private(path, secrets.token_bytes(SECRET_BYTES), replace=False)
     with contextlib.suppress(OSError):  # whoever came first has won
-        held = read_private(path, SECRET_BYTES + 1)
-        return held if len(held) == SECRET_BYTES else None
+        return _held_secret(path)
     return None
 
 
-def read_private(path: Path, max_bytes: int) -> bytes:
-    """Read a file of one's own; links are not followed.
+class OpenToOthersError(PermissionError):
+    """A file of one's own that others could read or change."""
+
+
+def _held_secret(path: Path) -> bytes | None:
+    """Return the secret; None if it is damaged, or others may know it.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is somebody else's.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(handle, "rb") as file:
+    try:
+        held = read_private(path, SECRET_BYTES + 1)
+    except OpenToOthersError:
+        return None
+    return held if len(held) == SECRET_BYTES else None
+
+
+def read_private(path: Path, max_bytes: int) -> bytes:
+    """Read a file of one's own; links are not followed, and nothing but a file is waited for.
+
+    Raises:
+        OpenToOthersError: Others could read or change it.
+        OSError: It cannot be read, or is not one's own.
+    """
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+        told = os.fstat(file.fileno())
+        if not stat.S_ISREG(told.st_mode):
+            raise OSError(errno.EINVAL, "a file expected")
+        if os.name == "posix" and told.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "a file of one's own expected")
+        if os.name == "posix" and told.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise OpenToOthersError(errno.EPERM, "a file that others cannot read expected")
         return file.read(max_bytes)
 
 

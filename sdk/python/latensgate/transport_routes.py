@@ -201,7 +201,7 @@ def failed_response(failure: Failure, request: httpx.Request | None = None) -> h
     """Return a failure as a response that the OpenAI client judges as we do."""
     headers = [
         ("content-type", "application/json"),
-        ("x-should-retry", "true" if failure.retry else "false"),
+        ("x-should-retry", "true" if failure.retried_by_client else "false"),
     ]
     if failure.retry_after is not None:
         headers.append(("retry-after", failure.retry_after))

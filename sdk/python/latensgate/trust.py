@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic
 
 from latensgate.carrier import ClientT
-from latensgate.data_keys import DataKey, DataKeyError
+from latensgate.data_keys import DataKey, DataKeyError, checked_data_key
+from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -109,7 +110,14 @@ class Trust(Generic[ClientT]):
         """
         if self.parts.provider is None:
             raise DataKeyError("KMS envelope: a data_key_provider expected with kms_key_arn")
-        return self.parts.provider.data_key(need.key_arn, need.context)
+        try:
+            made: object = self.parts.provider.data_key(need.key_arn, need.context)
+        except LatensgateError:
+            raise
+        except Exception as error:  # the application's own code; nothing was sent
+            name = type(error).__name__
+            raise DataKeyError(f"KMS envelope: the data_key_provider failed ({name})") from error
+        return checked_data_key(made)
 
     def begins_renewal(self) -> bool:
         """Whether this caller is the one to attest again in the background."""
