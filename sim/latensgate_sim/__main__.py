@@ -90,7 +90,7 @@ def main(  # noqa: PLR0913 -- a command's options
 ) -> None:
     """Start gateway, enclaves and a simulated AWS on this machine until Ctrl-C."""
     console = Console()
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     options = StackOptions(
         model=model,
         bedrock=bedrock,
@@ -139,7 +139,8 @@ def _parse_aliases(pairs: tuple[str, ...]) -> dict[str, str]:
     return parsed
 
 
-def _stop_on_signals() -> threading.Event:
+def stop_on_signals() -> threading.Event:
+    """Return an event that is set when somebody asks this process to end."""
     stop = threading.Event()
 
     def stopped(_number: int, _frame: FrameType | None) -> None:
