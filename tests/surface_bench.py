@@ -151,6 +151,7 @@ class SurfaceBench:
         self.notes = Notes()
         self.now = float(NOW_S)
         self.draining = False
+        self.store_fails = False
         self.limiter = MemoryRateLimiter()
         self.services = Services(
             store=self.store,
@@ -168,6 +169,7 @@ class SurfaceBench:
             is_draining=lambda: self.draining,
             public_url="https://gateway.example",
             trusted_proxies=trusted_proxies,
+            is_store_failing=lambda: self.store_fails,
         )
         with mock.patch("latensgate_parent.http.surface.describe", described_for):
             self.surface = Surface(self.services)

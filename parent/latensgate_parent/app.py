@@ -160,6 +160,7 @@ def _gateway(parts: Parts) -> Gateway:
         is_draining=lambda: parts.draining,
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,
+        is_store_failing=lambda: sealed.backlog.refuses_new,
     )
     inference = sealed.inference(
         authenticator,
@@ -187,9 +188,7 @@ class Parent:
         self._parts = parts
         self._gateway = _gateway(parts)
         self._counted = CountedApp(self._gateway, parts.metrics)
-        self._operators = OperatorApp(
-            parts.metrics, lambda: not parts.draining, self.drain_enclaves
-        )
+        self._operators = OperatorApp(parts.metrics, self._is_ready, self.drain_enclaves)
 
     async def serve(
         self,
@@ -258,6 +257,9 @@ class Parent:
         await _within(DRAIN_STORE_MAX_S, _until_none(lambda: parts.fleet.open_calls))
         await parts.sealed.finish(DRAIN_STORE_MAX_S)
         await _within(DRAIN_STORE_MAX_S, parts.fleet.collect_usage())
+
+    def _is_ready(self) -> bool:
+        return not (self._parts.draining or self._parts.sealed.backlog.refuses_new)
 
     async def drain_enclaves(self) -> Mapping[str, int | None]:
         """Drain every enclave; return the open calls of each, None where one was not reached."""

@@ -17,13 +17,18 @@ AUTH_CACHE_MAX_COUNT: Final = 10_000
 RATE_WINDOW_S: Final = 60
 """Limits are told by the minute."""
 RATE_BUCKETS_MAX_COUNT: Final = 100_000
-"""Tenants and addresses counted at once, at most 10 KiB each when busy; the longest idle goes."""
+"""Tenants, and addresses, counted at once: at most 10 KiB each when busy; the longest idle goes."""
 
 # --- requests under way ---
 INFERENCE_MAX_OPEN: Final = 1_024
 """Sealed requests at once; what CALLS_MAX_OPEN admits on one connection to an enclave."""
 HELD_BODIES_MAX_BYTES: Final = 512 * MIB
 """Bodies of sealed requests held at once: 25 of the largest, or 1,024 of 512 KiB."""
+INFERENCE_TENANT_MAX_OPEN: Final = 192
+"""Of one tenant: three quarters of what one enclave works on, so that no tenant fills one alone. At
+60 requests a minute it takes answers of over three minutes to come here."""
+HELD_BODIES_TENANT_MAX_BYTES: Final = 128 * MIB
+"""Of one tenant: half of what one enclave holds; six of the largest."""
 BODY_READ_TIMEOUT_S: Final = 30.0
 """From a request's head to the end of its body; as long as the enclave waits for it."""
 STREAM_STORED_MAX_BYTES: Final = 4 * MIB
@@ -39,6 +44,9 @@ READ_MIN_BYTES: Final = 32 * KIB
 # --- writes that the store did not confirm ---
 BACKLOG_MAX_COUNT: Final = 1_024
 """While so many wait no new request begins; those under way may add INFERENCE_MAX_OPEN more."""
+BACKLOG_FAILING_S: Final = 5.0
+"""After so long without a confirmed write no new request begins, until one is: longer than a lock
+or a slow disk lasts."""
 BACKLOG_ANSWER_MAX_BYTES: Final = 256 * KIB
 """Of an answer that waits there, so that all stay bounded; a longer one becomes unknown."""
 BACKLOG_RETRY_MIN_S: Final = 0.2

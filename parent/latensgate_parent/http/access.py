@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 
-from latensgate_parent.http.addresses import client_address
 from latensgate_parent.http.auth import Caller, Scope, require
 from latensgate_parent.http.context import Services, exchange_of, services_of
 from latensgate_parent.http.errors import GatewayError
 from latensgate_parent.http.fields import parameter_name
-from latensgate_parent.http.rate_limit import address_bucket, rate_headers
-from latensgate_parent.limits import PUBLIC_REQUESTS_PER_MINUTE
 from latensgate_shared.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from latensgate_parent.http.rate_limit import Allowance
 
 TheServices = Annotated[Services, Depends(services_of)]
 
@@ -29,8 +25,7 @@ def permitted(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """Return a dependency: an authenticated caller within its limit, whose key has a scope."""
 
     async def check(request: Request) -> Caller:
-        caller = await _authenticated(request)
-        await _limit_tenant(request, caller)
+        caller = await services_of(request).admission.caller(exchange_of(request))
         require(caller, scope)
         each_parameter_once(request)
         return caller
@@ -38,49 +33,9 @@ def permitted(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     return check
 
 
-async def _authenticated(request: Request) -> Caller:
-    services, exchange = services_of(request), exchange_of(request)
-    try:
-        caller = await services.authenticator.authenticate(exchange.headers, exchange.tenant_in_url)
-    except GatewayError as error:
-        if error.code is ErrorCode.ERR_UNAUTHENTICATED:  # or guesses would cost lookups
-            await _limit_address(request)
-        raise
-    exchange.tenant_id = caller.tenant.tenant_id
-    return caller
-
-
-async def _limit_tenant(request: Request, caller: Caller) -> None:
-    services = services_of(request)
-    tenant = caller.tenant
-    allowance = await services.limiter.take(
-        tenant.tenant_id, tenant.requests_per_minute, services.monotonic()
-    )
-    _apply(request, allowance, "this tenant")
-
-
-async def _limit_address(request: Request) -> None:
-    services = services_of(request)
-    peer = request.client.host if request.client is not None else ""
-    address = client_address(peer, exchange_of(request).headers, services.trusted_proxies)
-    allowance = await services.limiter.take(
-        address_bucket(address), PUBLIC_REQUESTS_PER_MINUTE, services.monotonic()
-    )
-    _apply(request, allowance, "this address")
-
-
-def _apply(request: Request, allowance: Allowance, whose: str) -> None:
-    exchange_of(request).answer_headers += rate_headers(allowance)
-    if allowance.retry_after_s is not None:
-        raise GatewayError(
-            ErrorCode.ERR_RATE_LIMITED,
-            f"More than {allowance.limit} requests a minute of {whose}.",
-        )
-
-
 async def public(request: Request) -> None:
     """Count a request of a public route by its address."""
-    await _limit_address(request)
+    await services_of(request).admission.anybody(exchange_of(request))
     each_parameter_once(request)
 
 

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from latensgate_parent.limits import (
+    BACKLOG_FAILING_S,
     BACKLOG_MAX_COUNT,
     BACKLOG_RETRY_MAX_S,
     BACKLOG_RETRY_MIN_S,
 )
-from latensgate_parent.store.interfaces import StoreError
+from latensgate_parent.store.interfaces import StoreConflictError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -44,26 +45,33 @@ class Tasks:
             task.exception()  # seen: its request may be gone
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait until all have ended; False: not in time."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+        """Wait until all have ended, and what they began; False: not in time."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_s
+        while self._tasks and (left_s := ends_at - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
         return not self._tasks
 
 
 class Backlog:
     """Repeats writes that the store did not confirm, until it does.
 
-    While too many wait, new requests are refused (``is_full``), so that they stay bounded.
+    While too many wait, or the store has confirmed nothing for a while, new requests are refused
+    (``refuses_new``): they stay bounded, and no model is asked for answers that cannot leave.
     """
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._tasks = Tasks()
+        self._failing_since: float | None = None
         self.count = 0
 
     @property
-    def is_full(self) -> bool:
+    def refuses_new(self) -> bool:
         """Whether nothing that may need a place here should begin."""
+        since = self._failing_since
+        if since is not None and asyncio.get_running_loop().time() - since >= BACKLOG_FAILING_S:
+            return True
         return self.count >= BACKLOG_MAX_COUNT
 
     def add(self, write: Write, given_up: Callable[[], None] | None = None) -> None:
@@ -71,7 +79,7 @@ class Backlog:
 
         Args:
             write: Safe to repeat after it failed.
-            given_up: Called if it fails in another way, which is a fault of ours.
+            given_up: Called if it fails in another way: a fault of ours, or of an enclave.
         """
         self.count += 1
         self._tasks.start(self._run(write, given_up))
@@ -88,13 +96,22 @@ class Backlog:
     async def _tried(self, write: Write, given_up: Callable[[], None] | None) -> bool:
         try:
             await write()
+        except StoreConflictError as error:
+            self._give_up(error, given_up)
         except StoreError:
+            if self._failing_since is None:
+                self._failing_since = asyncio.get_running_loop().time()
             return False
         except Exception as error:  # noqa: BLE001  # nobody is above; it must be seen
-            self._observer.failed_unexpectedly(BACKGROUND_ID, error)
-            if given_up is not None:
-                given_up()
+            self._give_up(error, given_up)
+        else:
+            self._failing_since = None
         return True
+
+    def _give_up(self, error: Exception, given_up: Callable[[], None] | None) -> None:
+        self._observer.failed_unexpectedly(BACKGROUND_ID, error)
+        if given_up is not None:
+            given_up()
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait until all is written; False: not in time."""

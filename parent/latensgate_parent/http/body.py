@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from latensgate_parent.http.errors import GatewayError
@@ -10,7 +11,9 @@ from latensgate_parent.http.fields import single
 from latensgate_parent.limits import (
     BODY_READ_TIMEOUT_S,
     HELD_BODIES_MAX_BYTES,
+    HELD_BODIES_TENANT_MAX_BYTES,
     INFERENCE_MAX_OPEN,
+    INFERENCE_TENANT_MAX_OPEN,
 )
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import SEALED_BODY_MAX_BYTES
@@ -32,14 +35,29 @@ class ClientGoneError(LatensgateError):
     code = ErrorCode.ERR_CANCELLED
 
 
+@dataclass(slots=True)
+class Share:
+    """What one tenant holds of the room."""
+
+    open: int = 0
+    held_bytes: int = 0
+
+
 class Room:
     """How many sealed requests are under way, and how many bytes they hold."""
 
     def __init__(
-        self, max_open: int = INFERENCE_MAX_OPEN, max_bytes: int = HELD_BODIES_MAX_BYTES
+        self,
+        max_open: int = INFERENCE_MAX_OPEN,
+        max_bytes: int = HELD_BODIES_MAX_BYTES,
+        tenant_max_open: int = INFERENCE_TENANT_MAX_OPEN,
+        tenant_max_bytes: int = HELD_BODIES_TENANT_MAX_BYTES,
     ) -> None:
         self._max_open = max_open
         self._max_bytes = max_bytes
+        self.tenant_max_open = tenant_max_open
+        self.tenant_max_bytes = tenant_max_bytes
+        self.shares: dict[str, Share] = {}
         self.open = 0
         self.held_bytes = 0
 
@@ -64,6 +82,8 @@ class Place:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._held_bytes = 0
+        self._tenant_id = ""
+        self._share = Share()
 
     def __enter__(self) -> Self:
         self._room.open += 1
@@ -75,15 +95,38 @@ class Place:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._room.open -= 1
-        self._room.held_bytes -= self._held_bytes
+        room, share = self._room, self._share
+        room.open -= 1
+        room.held_bytes -= self._held_bytes
+        share.held_bytes -= self._held_bytes
         self._held_bytes = 0
+        if self._tenant_id:
+            share.open -= 1
+            if not share.open:
+                del room.shares[self._tenant_id]
+
+    def belong_to(self, tenant_id: str) -> None:
+        """Count the place among those of a tenant; none may have so many that others have none.
+
+        Raises:
+            GatewayError: ``ERR_OVERLOADED``: the tenant has its share.
+        """
+        share = self._room.shares.get(tenant_id) or Share()
+        if share.open >= self._room.tenant_max_open:
+            raise _overloaded("of this tenant ")
+        share.open += 1
+        self._room.shares[tenant_id] = self._share = share
+        self._tenant_id = tenant_id
 
     def try_take(self, count_bytes: int) -> bool:
         """Hold so many more bytes, if there is room."""
+        share = self._share
         if not self._room.has(count_bytes):
             return False
+        if share.held_bytes + count_bytes > self._room.tenant_max_bytes:
+            return False
         self._room.held_bytes += count_bytes
+        share.held_bytes += count_bytes
         self._held_bytes += count_bytes
         return True
 
@@ -97,8 +140,8 @@ class Place:
             raise _overloaded()
 
 
-def _overloaded() -> GatewayError:
-    return GatewayError(ErrorCode.ERR_OVERLOADED, "Too many requests are under way here.")
+def _overloaded(whose: str = "") -> GatewayError:
+    return GatewayError(ErrorCode.ERR_OVERLOADED, f"Too many requests {whose}are under way here.")
 
 
 async def read_body(headers: Sequence[Header], receive: Receive, place: Place) -> bytes:

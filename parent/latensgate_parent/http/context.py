@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from fastapi import Request  # noqa: TC002 -- a dependency: FastAPI reads its annotations at run time
 
+from latensgate_parent.http.admission import Admission
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -26,6 +28,10 @@ EXCHANGE_KEY: Final = "latensgate.exchange"
 """Where the exchange of a request stands in its ASGI scope."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What the routes are built on; one for the life of the process.
@@ -42,6 +48,7 @@ class Services:
         is_draining: Whether the process is about to end.
         public_url: Where clients find this gateway; for the reference.
         trusted_proxies: Peers whose ``X-Forwarded-For`` is believed.
+        is_store_failing: Whether nothing new begins because receipts cannot be stored.
     """
 
     store: Store
@@ -59,6 +66,12 @@ class Services:
     is_draining: Callable[[], bool]
     public_url: str
     trusted_proxies: Sequence[Network] = ()
+    is_store_failing: Callable[[], bool] = _never
+
+    @property
+    def admission(self) -> Admission:
+        """What requests pass before their routes see them."""
+        return Admission(self.authenticator, self.limiter, self.monotonic, self.trusted_proxies)
 
 
 def exchange_of(request: Request) -> Exchange:

@@ -58,6 +58,8 @@ async def get_health(request: Request, services: TheServices) -> Response:
 def _reason(health: Health, services: Services) -> str:
     if services.is_draining():
         return "This gateway is about to stop."
+    if services.is_store_failing():
+        return "Receipts cannot be stored at this moment."
     return (
         f"No enclave serves: enclave {health.enclave.status}, KMS {health.kms.status}, "
         f"Bedrock {health.bedrock.status}."
@@ -72,7 +74,7 @@ def assess(services: Services) -> Health:
     best = heard[0] if heard else None
     serving = [status for status in heard if _serves(status.health, services)]
     all_well = len(serving) == len(statuses) and all(_is_well(each.health) for each in serving)
-    if not serving or services.is_draining():
+    if not serving or services.is_draining() or services.is_store_failing():
         overall = "unavailable"
     else:
         overall = "ok" if all_well else "degraded"

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
-from latensgate_parent.http.addresses import client_address
+from latensgate_parent.http.admission import Admission
 from latensgate_parent.http.answers import unary_answer
 from latensgate_parent.http.auth import Scope, require
 from latensgate_parent.http.body import ClientGoneError, Room, read_body
 from latensgate_parent.http.errors import GatewayError
-from latensgate_parent.http.rate_limit import address_bucket, rate_headers
 from latensgate_parent.http.receipts import read_receipt
 from latensgate_parent.http.relay import Relay
 from latensgate_parent.http.sealed_call import (
@@ -21,7 +20,7 @@ from latensgate_parent.http.sealed_call import (
     idempotency_key,
     read_sealed_call,
 )
-from latensgate_parent.limits import PUBLIC_REQUESTS_PER_MINUTE, STREAM_PING_S
+from latensgate_parent.limits import STREAM_PING_S
 from latensgate_parent.store.interfaces import StoredAnswer
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.body import Place
     from latensgate_parent.http.exchange import Exchange
     from latensgate_parent.http.idempotency import Claim, Idempotency
-    from latensgate_parent.http.rate_limit import Allowance, RateLimiter
+    from latensgate_parent.http.rate_limit import RateLimiter
     from latensgate_parent.http.receipts import ReceiptWriter
     from latensgate_parent.http.sealed_call import SealedCall
     from latensgate_parent.link.interfaces import Fleet
@@ -76,6 +75,9 @@ class Inference:
 
     def __init__(self, parts: InferenceParts) -> None:
         self._parts = parts
+        self._admission = Admission(
+            parts.authenticator, parts.limiter, parts.monotonic, parts.trusted_proxies
+        )
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -84,45 +86,20 @@ class Inference:
             LatensgateError: To be answered with its envelope; nothing was sent yet.
             ClientGoneError: There is nobody to answer.
         """
-        if self._parts.backlog.is_full:
+        if self._parts.backlog.refuses_new:
             raise GatewayError(
                 ErrorCode.ERR_STORE_UNAVAILABLE, "Receipts cannot be stored at this moment."
             )
         with self._parts.room.place() as place:
-            caller = await self._admit(exchange)
+            caller = await self._admission.caller(exchange)
+            require(caller, Scope.INFERENCE_READ)
+            place.belong_to(caller.tenant.tenant_id)
             check_content_type(exchange.headers)
             key = idempotency_key(exchange.headers)
             body = await read_body(exchange.headers, exchange.receive, place)
             sealed = read_sealed_call(exchange.headers, body)
             _check_tenant(caller, sealed)
             await self._answer(exchange, sealed, key, place)
-
-    async def _admit(self, exchange: Exchange) -> Caller:
-        parts = self._parts
-        try:
-            caller = await parts.authenticator.authenticate(
-                exchange.headers, exchange.tenant_in_url
-            )
-        except GatewayError as error:
-            if error.code is ErrorCode.ERR_UNAUTHENTICATED:  # or guesses would cost lookups
-                await self._count_address(exchange)
-            raise
-        tenant = caller.tenant
-        exchange.tenant_id = tenant.tenant_id
-        allowance = await parts.limiter.take(
-            tenant.tenant_id, tenant.requests_per_minute, parts.monotonic()
-        )
-        _apply(exchange, allowance, "tenant")
-        require(caller, Scope.INFERENCE_READ)
-        return caller
-
-    async def _count_address(self, exchange: Exchange) -> None:
-        parts = self._parts
-        address = client_address(exchange.peer, exchange.headers, parts.trusted_proxies)
-        allowance = await parts.limiter.take(
-            address_bucket(address), PUBLIC_REQUESTS_PER_MINUTE, parts.monotonic()
-        )
-        _apply(exchange, allowance, "address")
 
     async def _answer(
         self, exchange: Exchange, sealed: SealedCall, key: str | None, place: Place
@@ -201,15 +178,6 @@ async def _accompany(exchange: Exchange, relay: Relay, work: asyncio.Task[None])
         if not work.done():
             relay.leave()
     await asyncio.shield(work)
-
-
-def _apply(exchange: Exchange, allowance: Allowance, whose: str) -> None:
-    exchange.answer_headers += rate_headers(allowance)
-    if allowance.retry_after_s is not None:
-        raise GatewayError(
-            ErrorCode.ERR_RATE_LIMITED,
-            f"Exceeded {allowance.limit} requests/minute for this {whose}.",
-        )
 
 
 _FIRST: Final = asyncio.FIRST_COMPLETED

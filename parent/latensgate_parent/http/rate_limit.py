@@ -66,6 +66,8 @@ class MemoryRateLimiter:
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, _Window] = OrderedDict()
+        # Apart, or somebody with very many addresses could have tenants' windows forgotten.
+        self._addresses: OrderedDict[str, _Window] = OrderedDict()
 
     async def take(self, bucket: str, limit_per_minute: int, now: float) -> Allowance:
         """See ``RateLimiter.take``."""
@@ -89,13 +91,14 @@ class MemoryRateLimiter:
         )
 
     def _window(self, bucket: str) -> _Window:
-        window = self._windows.get(bucket)
+        windows = self._addresses if ":" in bucket else self._windows
+        window = windows.get(bucket)
         if window is None:
-            if len(self._windows) >= RATE_BUCKETS_MAX_COUNT:
-                self._windows.popitem(last=False)
-            window = self._windows[bucket] = _Window()
+            if len(windows) >= RATE_BUCKETS_MAX_COUNT:
+                windows.popitem(last=False)
+            window = windows[bucket] = _Window()
         else:
-            self._windows.move_to_end(bucket)
+            windows.move_to_end(bucket)
         return window
 
 

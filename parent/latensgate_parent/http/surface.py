@@ -28,7 +28,7 @@ from latensgate_parent.http import (
 from latensgate_parent.http.asgi import CORRELATION_KEY, OTHER_ROUTE, TENANT_KEY
 from latensgate_parent.http.context import EXCHANGE_KEY, exchange_of
 from latensgate_parent.http.errors import GatewayError, correlation_headers, error_response
-from latensgate_parent.http.exchange import CLIENT_GONE_STATUS, Exchange, headers_of
+from latensgate_parent.http.exchange import CLIENT_GONE_STATUS, Exchange, headers_of, peer_of
 from latensgate_parent.http.json_body import invalid
 from latensgate_parent.http.observer import RequestDone
 from latensgate_parent.http.openapi import describe
@@ -90,6 +90,7 @@ class Surface:
             send,
             cast("str", scope[CORRELATION_KEY]),
             cast("str | None", scope[TENANT_KEY]),
+            peer=peer_of(scope),
         )
         inner: ASGIScope = {**scope, EXCHANGE_KEY: exchange}
         started = self._services.monotonic()

@@ -23,6 +23,10 @@ class StoreError(LatensgateError):
     code = ErrorCode.ERR_STORE_UNAVAILABLE
 
 
+class StoreConflictError(StoreError):
+    """Something else stands there: trying again would not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """One tenant.
@@ -271,7 +275,7 @@ class ReceiptStore(Protocol):
 
         Storing the identical receipt twice is no error: the first write may have been confirmed
         to nobody. ``stored_at_ms`` may differ; the first stays. Another receipt under an id of its
-        tenant is a ``StoreError``, and then ``answered`` is not stored either.
+        tenant is a ``StoreConflictError``, and then ``answered`` is not stored either.
         """
         ...
 

@@ -12,8 +12,8 @@ from latensgate_parent.store.interfaces import (
     ReceiptPage,
     ReceiptQuery,
     StartRecord,
+    StoreConflictError,
     StoredReceipt,
-    StoreError,
 )
 from latensgate_parent.store.tables import RECEIPTS, START_RECORDS
 
@@ -132,7 +132,7 @@ def _compare(
     found = transaction.one(standing, which)
     names = [each for each in value.__slots__ if each != "stored_at_ms"]
     if found is None or tuple(found) != tuple(getattr(value, name) for name in names):
-        raise StoreError(f"something else stands under {value.receipt_id}")
+        raise StoreConflictError(f"something else stands under {value.receipt_id}")
 
 
 def _conditions(tenant_id: str, query: ReceiptQuery) -> list[ColumnElement[bool]]:

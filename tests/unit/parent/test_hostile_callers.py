@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from inference_doubles import (
     API_KEY,
     NOW_S,
+    OTHER_API_KEY,
+    OTHER_TENANT_ID,
     PATH,
     TENANT_ID,
     Connection,
     Rig,
     api_key,
+    begin,
     make_rig,
     replaced,
     request,
@@ -22,9 +27,13 @@ from inference_doubles import (
     scope_of,
 )
 from latensgate_parent import api_keys
+from latensgate_parent.http import backlog, rate_limit
 from latensgate_parent.http.addresses import client_address
+from latensgate_parent.http.body import Room
 from latensgate_parent.http.rate_limit import address_bucket
 from latensgate_parent.limits import QUERY_MAX_BYTES
+from latensgate_parent.store.interfaces import StoreConflictError, StoreError
+from latensgate_parent.store.open import open_store
 from latensgate_shared.errors import ErrorCode
 
 # --- a clock that is set back ---
@@ -132,5 +141,115 @@ def test_the_key_is_in_no_message() -> None:
             got = await rig.send(replaced(headers, b"authorization", value), body)
             assert got.code is ErrorCode.ERR_UNAUTHENTICATED
             assert API_KEY.encode() not in got.body
+
+    run(scene())
+
+
+# --- filling the memory of limits ---
+
+
+def test_very_many_addresses_make_no_tenants_window_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_limit, "RATE_BUCKETS_MAX_COUNT", 2)
+    limiter = rate_limit.MemoryRateLimiter()
+    assert limiter.take_now(TENANT_ID, 1, 0.0).retry_after_s is None
+    for number in range(5):
+        limiter.take_now(address_bucket(f"192.0.2.{number}"), 1, 1.0)
+    assert limiter.take_now(TENANT_ID, 1, 2.0).retry_after_s is not None
+    assert limiter.take_now(address_bucket("192.0.2.4"), 1, 2.0).retry_after_s is not None
+
+
+# --- one tenant that takes all places ---
+
+
+def test_no_tenant_takes_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Room.__init__, "__defaults__", (8, 10_000, 2, 10_000))
+
+    async def scene() -> None:
+        rig = await make_rig()
+        rig.enclave.release = asyncio.Event()
+        greedy = [begin(rig, *request(f"greedy {number}")) for number in range(4)]
+        await asyncio.gather(*(each for _, each in greedy[2:]))
+        for connection, _ in greedy[2:]:
+            assert connection.got.code is ErrorCode.ERR_OVERLOADED
+            assert connection.got.header("retry-after")
+        other, task = begin(rig, *request(api_key=OTHER_API_KEY, tenant_id=OTHER_TENANT_ID))
+        while len(rig.enclave.calls) < 3:  # noqa: ASYNC110 - three have arrived
+            await asyncio.sleep(0)
+        rig.enclave.release.set()
+        await asyncio.gather(task, *(each for _, each in greedy))
+        assert other.got.status == 200
+        assert [connection.got.status for connection, _ in greedy[:2]] == [200, 200]
+        assert rig.route.room.shares == {}
+        assert rig.route.room.held_bytes == 0
+
+    run(scene())
+
+
+def test_no_tenant_takes_all_bytes() -> None:
+    room = Room(max_bytes=100, tenant_max_bytes=10)
+    with room.place() as one, room.place() as two, room.place() as other:
+        one.belong_to(TENANT_ID)
+        two.belong_to(TENANT_ID)
+        other.belong_to(OTHER_TENANT_ID)
+        one.take(6)
+        assert not two.try_take(5)
+        assert two.try_take(4)
+        assert other.try_take(10)
+    assert (room.shares, room.held_bytes, room.open) == ({}, 0, 0)
+
+
+# --- a store that fails ---
+
+
+def test_while_the_store_fails_no_model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs cannot leave, and would be paid for: after a while nothing begins."""
+    monkeypatch.setattr(backlog, "BACKLOG_FAILING_S", 0.05)
+    monkeypatch.setattr(backlog, "BACKLOG_RETRY_MIN_S", 0.01)
+    monkeypatch.setattr(backlog, "BACKLOG_RETRY_MAX_S", 0.01)
+
+    async def scene() -> None:
+        rig = await make_rig()
+        unharmed = rig.store.insert_receipt
+
+        async def full(*_: object) -> None:
+            raise StoreError("disk full")
+
+        monkeypatch.setattr(rig.store, "insert_receipt", full)
+        assert (await rig.post("one")).code is ErrorCode.ERR_STORE_UNAVAILABLE
+        await asyncio.sleep(0.1)
+        assert (await rig.post("two")).code is ErrorCode.ERR_STORE_UNAVAILABLE
+        assert len(rig.enclave.ran) == 1
+        monkeypatch.setattr(rig.store, "insert_receipt", unharmed)
+        assert await rig.route.backlog.wait(5)
+        assert (await rig.post("three")).status == 200
+        assert len(await rig.receipts()) == 2  # that of the first, too
+
+    run(scene())
+
+
+def test_a_receipt_that_can_never_be_stored_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An enclave that gives two receipts one id: the second is told to the operator, and let go."""
+    monkeypatch.setattr(backlog, "BACKLOG_FAILING_S", 0.0)
+
+    async def scene() -> None:
+        store = await open_store(f"sqlite:///{tmp_path}/latensgate.db")
+        rig = await make_rig(store)
+        rig.enclave.receipt_id = lambda: "aud_" + "7" * 16  # type: ignore[method-assign]
+        assert (await rig.post("one")).status == 200
+        second = await rig.post("two", key="k")
+        assert second.code is ErrorCode.ERR_STORE_UNAVAILABLE
+        assert await rig.route.backlog.wait(5)
+        assert [type(each) for each in rig.observed.unexpected] == [StoreConflictError]
+        assert not rig.route.backlog.refuses_new
+        del rig.enclave.receipt_id
+        rig.enclave.ends.clear()
+        assert (await rig.post("three")).status == 200
+        assert (await rig.post("two", key="k")).code is ErrorCode.ERR_OUTCOME_UNKNOWN
+        assert len(rig.enclave.ran) == 3
+        await store.aclose()
 
     run(scene())

@@ -326,6 +326,18 @@ def test_health_of_others(
         assert bench.notes.done[-1].code is ErrorCode.ERR_ENCLAVE_UNAVAILABLE
 
 
+def test_health_while_receipts_cannot_be_stored(bench: SurfaceBench) -> None:
+    """Enclaves may be well: no request can be served all the same."""
+    bench.fleet.found = [
+        EnclaveStatus("unix:/a", connected=True, health=GOOD, checked_at_ms=NOW_S * 1000)
+    ]
+    assert bench.ask("GET", "/api/health").status_code == 200
+    bench.store_fails = True
+    answer = bench.ask("GET", "/api/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    assert "stored" in answer.json()["error"]["message"]
+
+
 def test_health_while_draining(bench: SurfaceBench) -> None:
     bench.fleet.found = [status()]
     bench.draining = True
