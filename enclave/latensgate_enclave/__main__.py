@@ -27,6 +27,7 @@ from latensgate_enclave.environment import Environment
 from latensgate_enclave.events import Event, EventLog
 from latensgate_enclave.gate import KMSClient, KMSGate, Recipient
 from latensgate_enclave.hardening import forbid_core_dumps
+from latensgate_enclave.heap import settle_heap
 from latensgate_enclave.identity import UpstreamIdentity
 from latensgate_enclave.keys import KeyRing
 from latensgate_enclave.measured import load_measured_configuration
@@ -105,6 +106,7 @@ async def serve(nsm_path: Path, egress: Address, listen_at: Address, config: Pat
     await clock.refresh()
     events.emit(Event.TIME_SET)
     server, way_out = compose(environment, configuration, clock)
+    settle_heap()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # asyncio's own handler would write texts of exceptions to the log.

@@ -41,6 +41,7 @@ PCRS = Measurements(*(bytes([number]) * 48 for number in (1, 2, 3)))
 def dumpable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the test's own process as it is."""
     monkeypatch.setattr(enclave_main, "forbid_core_dumps", lambda: None)
+    monkeypatch.setattr(enclave_main, "settle_heap", lambda: None)
 
 
 def test_only_hosts_of_the_measured_regions_may_be_dialled() -> None:
