@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -24,9 +25,13 @@ def test_in_a_process_of_its_own() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "settled\n"
 
 
+def noted(done: list[str], name: str, *_numbers: int) -> None:
+    done.append(name)
+
+
 def test_collects_before_it_freezes(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     for name in ("collect", "freeze", "set_threshold"):
-        monkeypatch.setattr(gc, name, lambda *_, name=name: done.append(name))
+        monkeypatch.setattr(gc, name, partial(noted, done, name))
     settle_heap()
     assert done == ["collect", "freeze", "set_threshold"]
