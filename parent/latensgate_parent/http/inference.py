@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate_parent.http.admission import Admission
 from latensgate_parent.http.answers import unary_answer
+from latensgate_parent.http.aside import aside
 from latensgate_parent.http.auth import Scope, require
 from latensgate_parent.http.body import ClientGoneError, Room, read_body
 from latensgate_parent.http.errors import GatewayError
@@ -97,7 +98,7 @@ class Inference:
             check_content_type(exchange.headers)
             key = idempotency_key(exchange.headers)
             body = await read_body(exchange.headers, exchange.receive, place)
-            sealed = read_sealed_call(exchange.headers, body)
+            sealed = await aside(len(body), read_sealed_call, exchange.headers, body)
             _check_tenant(caller, sealed)
             await self._answer(exchange, sealed, key, place)
 
@@ -106,7 +107,7 @@ class Inference:
     ) -> None:
         claim: Claim | None = None
         if key is not None:
-            digest = sha384(sealed.sealed_request).digest()
+            digest = await aside(len(sealed.sealed_request), _digest, sealed.sealed_request)
             begun = await self._parts.idempotency.begin(sealed.call.tenant_id, key, digest)
             if isinstance(begun, StoredAnswer):
                 await exchange.answer_stored(begun)
@@ -181,6 +182,10 @@ async def _accompany(exchange: Exchange, relay: Relay, work: asyncio.Task[None])
 
 
 _FIRST: Final = asyncio.FIRST_COMPLETED
+
+
+def _digest(sealed_request: bytes) -> bytes:
+    return sha384(sealed_request).digest()
 
 
 def _check_tenant(caller: Caller, sealed: SealedCall) -> None:

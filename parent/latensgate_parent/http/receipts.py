@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from latensgate_parent.http.aside import aside
 from latensgate_parent.limits import BACKLOG_ANSWER_MAX_BYTES
 from latensgate_parent.store.interfaces import StartRecord, StoredReceipt
 from latensgate_shared import formats
@@ -101,12 +102,13 @@ class ReceiptWriter:
         Raises:
             StoreError: Nothing may be released.
         """
+        hashed = await aside(len(sealed.sealed_request), request_hash, sealed.sealed_request)
         await self._store.insert_start(
             StartRecord(
                 receipt_id=receipt_id,
                 tenant_id=sealed.call.tenant_id,
                 attestation_hash=sealed.call.attestation_hash,
-                request_hash=request_hash(sealed.sealed_request),
+                request_hash=hashed,
                 started_at_ms=self.now_ms(),
             )
         )
