@@ -40,6 +40,7 @@ class Built(NamedTuple):
     core: Path
     again: Path
     sim: Path
+    checkout: Path
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("images")
     one = copy_checkout(folder / "one")
     other = copy_checkout(folder / "another folder", reverse=True)
-    images = Built(folder / "core.eif", folder / "again.eif", folder / "sim.eif")
+    images = Built(folder / "core.eif", folder / "again.eif", folder / "sim.eif", one)
     assemble(one, images.core, TZ="UTC", LC_ALL="C", HOME=str(folder), PATH="/usr/bin:/bin")
     before = os.umask(0o077)
     try:
@@ -103,16 +104,16 @@ def is_folder(entry: Entry) -> bool:
     return stat.S_ISDIR(entry.mode)
 
 
-def test_second_ramdisk_is_ours(ramdisks: tuple[dict[str, Entry], ...]) -> None:
+def test_second_ramdisk_is_ours(ramdisks: tuple[dict[str, Entry], ...], built: Built) -> None:
     places = {path.split("/")[0] for path in ramdisks[1]}
     assert places == {"etc", "usr"}
     code = [path for path, entry in ramdisks[1].items() if not is_folder(entry)]
     assert all(path.startswith((SITE, "etc/latensgate/")) for path in code)
     sources = {path.removeprefix(SITE) for path in code if path.endswith(".py")}
     expected = {
-        str(file.relative_to(REPOSITORY / top))
+        str(file.relative_to(built.checkout / top))
         for top, package in (("shared", "latensgate_shared"), ("enclave", "latensgate_enclave"))
-        for file in (REPOSITORY / top / package).rglob("*.py")
+        for file in (built.checkout / top / package).rglob("*.py")
     }
     assert sources == expected
     assert f"{SITE}latensgate_shared/kms_key_policy.json.tftpl" in code
