@@ -46,13 +46,13 @@ def surroundings(scratch: Path) -> tuple[Surroundings, Surroundings]:
     )
 
 
-def checkout(place: Surroundings, *, reverse: bool) -> Path:
+def checkout(place: Surroundings, source: Path, *, reverse: bool) -> Path:
     """Copy what an image is made of, in another order of files."""
     target = place.folder / "checkout"
-    files = [file for part in PARTS for file in (REPOSITORY / part).rglob("*") if file.is_file()]
+    files = [file for part in PARTS for file in (source / part).rglob("*") if file.is_file()]
     for file in sorted(files, reverse=reverse):
         if "__pycache__" not in file.parts:
-            copy = target / file.relative_to(REPOSITORY)
+            copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     return target
@@ -86,8 +86,8 @@ def main() -> None:
     store = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latensgate"
     with tempfile.TemporaryDirectory() as name:
         places = surroundings(Path(name))
-        for number, place in enumerate(places):
-            checkout(place, reverse=bool(number))
+        first = checkout(places[0], REPOSITORY, reverse=False)
+        checkout(places[1], first, reverse=True)
         kept = ["--store", str(store)]
         if not parsed.without_kernel:
             for place in places:

@@ -38,12 +38,12 @@ def demand_tools() -> None:
         pytest.skip(f"images are built on Debian 12, x86-64: {error.detail}")
 
 
-def copy_checkout(target: Path, *, reverse: bool = False) -> Path:
+def copy_checkout(target: Path, source: Path = REPOSITORY, *, reverse: bool = False) -> Path:
     """Copy what an image is made of, in this order of files or the other."""
-    files = [file for part in _PARTS for file in (REPOSITORY / part).rglob("*") if file.is_file()]
+    files = [file for part in _PARTS for file in (source / part).rglob("*") if file.is_file()]
     for file in sorted(files, reverse=reverse):
         if "__pycache__" not in file.parts:
-            copy = target / file.relative_to(REPOSITORY)
+            copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     (target / "kernel").write_bytes(KERNEL)

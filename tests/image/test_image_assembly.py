@@ -49,7 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     demand_tools()
     folder = tmp_path_factory.mktemp("images")
     one = copy_checkout(folder / "one")
-    other = copy_checkout(folder / "another folder", reverse=True)
+    other = copy_checkout(folder / "another folder", one, reverse=True)
     images = Built(folder / "core.eif", folder / "again.eif", folder / "sim.eif", one)
     assemble(one, images.core, TZ="UTC", LC_ALL="C", HOME=str(folder), PATH="/usr/bin:/bin")
     before = os.umask(0o077)
