@@ -106,7 +106,7 @@ async def compose(settings: Settings, log: JSONLog) -> Parts:
     appraisal_policy(settings.verifier)  # its faults belong to the start, not to a request
     metrics = Metrics()
     egress = _egress(settings, deployment, log)
-    store = await open_store(settings.database)
+    store = await open_store(settings.database, alone=True)
     receipts = MeteredReceipts(store, metrics, time.monotonic)
     sealed = SealedRoute.over(store, Observers(log, metrics), receipts=receipts)
     fleet = EnclaveFleet(

@@ -31,6 +31,9 @@ HELD_BODIES_TENANT_MAX_BYTES: Final = 128 * MIB
 """Of one tenant: half of what one enclave holds; six of the largest."""
 BODY_READ_TIMEOUT_S: Final = 30.0
 """From a request's head to the end of its body; as long as the enclave waits for it."""
+SEALED_BODY_ESCAPES_MAX_COUNT: Final = 4_096
+"""Escapes by number in the JSON of a sealed request: base64 needs none, names have 256 characters.
+Millions would take seconds to read."""
 LONG_WORK_BYTES: Final = 1 * MIB
 """Above it a body is read and hashed in a thread: 20 MiB take some 130 ms, 1 MiB about 6 ms, and
 going to a thread 0.1 ms."""
@@ -184,6 +187,8 @@ STORE_WRITES_PER_TRANSACTION_MAX_COUNT: Final = 512
 """Writes of one transaction: about 15 ms of work, which the first one waits for too."""
 STORE_BUSY_TIMEOUT_MS: Final = 2_000
 """How long SQLite waits for a lock: another process, for example the operator's command, writes."""
+STORE_MIGRATION_TIMEOUT_MS: Final = 30_000
+"""The same at the start, where another process may just be changing the tables."""
 STORE_READERS_MAX_COUNT: Final = 4
 """Threads and connections that read; reads are pages of receipts and keys not in the cache."""
 STORE_EXPIRED_PER_WRITE_MAX_COUNT: Final = 256

@@ -16,6 +16,7 @@ import msgspec
 
 from latensgate_parent.http.errors import GatewayError
 from latensgate_parent.http.fields import single
+from latensgate_parent.limits import SEALED_BODY_ESCAPES_MAX_COUNT
 from latensgate_shared.calls import InferenceCall
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
 from latensgate_shared.limits import (
@@ -98,6 +99,11 @@ def read_sealed_call(headers: Sequence[Header], body: bytes) -> SealedCall:
             ``ERR_REQUEST_INVALID``: the header; ``ERR_MALFORMED``, ``ERR_TOO_LARGE``: the body, or
             what is sealed is too short to be; ``ERR_VERSION``.
     """
+    if body.count(b"\\u") > SEALED_BODY_ESCAPES_MAX_COUNT:
+        raise GatewayError(
+            ErrorCode.ERR_MALFORMED,
+            f"A body with at most {SEALED_BODY_ESCAPES_MAX_COUNT} \\u escapes expected.",
+        )
     try:
         attestation_hash = _attestation_hash(headers)
         call, sealed = read_plain(body, attestation_hash) or read_any(body, attestation_hash)

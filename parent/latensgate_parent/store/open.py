@@ -23,14 +23,17 @@ from latensgate_parent.store.tenants import Tenants
 from latensgate_parent.store.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
 
 
 class SQLStore(Tenants, Receipts, Idempotency, Documents, Store):
     """All stores, in one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, release: Callable[[], None]) -> None:
         self._database = database
+        self._release = release
         Tenants.__init__(self, database)
         Idempotency.__init__(self, database)
         Receipts.__init__(self, database, self)
@@ -45,24 +48,42 @@ class SQLStore(Tenants, Receipts, Idempotency, Documents, Store):
 
     async def aclose(self) -> None:
         """Write what is queued, then close."""
-        await self._database.aclose()
+        try:
+            await self._database.aclose()
+        finally:
+            self._release()
 
 
-async def open_store(url: str) -> Store:
+async def open_store(url: str, *, alone: bool = False) -> Store:
     """Open a database, created and migrated as needed.
 
     Args:
         url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        alone: For a parent: refuse if another one has it. What that one has running would be
+            given up (``IdempotencyStore.abandon``). Commands of the operator may come beside it.
 
     Raises:
-        StoreError: No such database, no access, or a newer release's.
+        StoreError: No such database, no access, a newer release's, or another parent's.
     """
     path = _sqlite_path(url)
+    release = sqlite.claim(path) if alone else _nothing
+    try:
+        return await _opened(path, release)
+    except BaseException:
+        release()
+        raise
+
+
+def _nothing() -> None:
+    return
+
+
+async def _opened(path: Path, release: Callable[[], None]) -> Store:
     writing = await asyncio.to_thread(_prepare, path)
     database = Database(
         Writer(writing, sqlite.BEGIN_WRITE), Readers(sqlite.reading_engine(path)), writing.dialect
     )
-    return SQLStore(database)
+    return SQLStore(database, release)
 
 
 def _sqlite_path(url: str) -> Path:
@@ -80,10 +101,9 @@ def _sqlite_path(url: str) -> Path:
 
 def _prepare(path: Path) -> Engine:
     sqlite.create_file(path)
-    engine = sqlite.writing_engine(path)
+    migrating = sqlite.migrating_engine(path)
     try:
-        migrate(engine)
-    except StoreError:
-        engine.dispose()
-        raise
-    return engine
+        migrate(migrating)
+    finally:
+        migrating.dispose()
+    return sqlite.writing_engine(path)

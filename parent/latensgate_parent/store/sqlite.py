@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, create_engine, event
 
-from latensgate_parent.limits import STORE_BUSY_TIMEOUT_MS, STORE_READERS_MAX_COUNT
+from latensgate_parent.limits import (
+    STORE_BUSY_TIMEOUT_MS,
+    STORE_MIGRATION_TIMEOUT_MS,
+    STORE_READERS_MAX_COUNT,
+)
 from latensgate_parent.store.interfaces import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
@@ -39,6 +46,33 @@ def create_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
+
+
+def claim(path: Path) -> Callable[[], None]:
+    """Keep other parents away from a database; return what ends that. A kill ends it, too.
+
+    The lock is on a file beside it: closing another descriptor of the database itself would drop
+    SQLite's own locks on it (sqlite.org/howtocorrupt.html, 2.2).
+
+    Raises:
+        StoreError: Another parent has it, or the file system refused.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise StoreError(f"the database {path} is in use by another parent") from error
+    return partial(os.close, lock)
+
+
+def migrating_engine(path: Path) -> Engine:
+    """Return an engine that waits long for its lock: another process may be migrating."""
+    return _engine(path, (*SETTINGS, f"busy_timeout={STORE_MIGRATION_TIMEOUT_MS}"), BEGIN_WRITE)
 
 
 def writing_engine(path: Path) -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from inference_doubles import (
     request,
     run,
     scope_of,
+    sealed_bytes,
 )
 from latensgate_parent import api_keys
 from latensgate_parent.http import backlog, rate_limit
@@ -110,6 +112,36 @@ def test_the_sealed_route_takes_no_query(query: bytes, param: str) -> None:
         assert await asked(rig, query) == (ErrorCode.ERR_REQUEST_INVALID, param)
         assert rig.enclave.ran == []
         assert await asked(rig, b"") == (None, None)
+
+    run(scene())
+
+
+def test_millions_of_escapes_are_not_read() -> None:
+    """They would take seconds, and hold up everybody."""
+
+    async def scene() -> None:
+        rig = await make_rig()
+        headers, _ = request()
+        body = b'{"prompt_ciphertext":"' + rb"\u0041" * 1_000_000 + b'"}'
+        began = time.perf_counter()
+        got = await rig.send(replaced(headers, b"content-length"), body)
+        assert got.code is ErrorCode.ERR_MALFORMED
+        assert time.perf_counter() - began < 0.3
+
+    run(scene())
+
+
+def test_a_large_body_is_read_beside_the_loop() -> None:
+    async def scene() -> None:
+        rig = await make_rig()
+        sealed = sealed_bytes() + bytes(4 << 20)
+        assert (await rig.send(*request(sealed=sealed, key="a", stream=True))).status == 200
+        headers, body = request(sealed=sealed, key="b")
+        assert (await rig.send(headers, body)).status == 200
+        assert rig.enclave.ran == [sealed, sealed]
+        for spoiled in (body.replace(b"AAAA", b"AA=A", 1), body.replace(b"AAAA", b'AA"A', 1)):
+            spoiled_headers = replaced(headers, b"idempotency-key")
+            assert (await rig.send(spoiled_headers, spoiled)).code is ErrorCode.ERR_MALFORMED
 
     run(scene())
 

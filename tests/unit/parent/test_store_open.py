@@ -193,3 +193,26 @@ def test_only_statements_with_parameters_are_prepared() -> None:
     with pytest.raises(TypeError):
         Prepared(text("SELECT 1"), engine.dialect)
     engine.dispose()
+
+
+def test_two_parents_never_have_one_database(tmp_path: Path) -> None:
+    """The second would give up what the first has running."""
+
+    async def scenario() -> None:
+        url = f"sqlite:///{tmp_path}/one.db"
+        first = await open_store(url, alone=True)
+        with pytest.raises(StoreError, match="another parent"):
+            await open_store(url, alone=True)
+        beside = await open_store(url)  # a command of the operator
+        await beside.check()
+        await beside.aclose()
+        with pytest.raises(StoreError, match="another parent"):
+            await open_store(url, alone=True)
+        await first.aclose()
+        again = await open_store(url, alone=True)
+        await again.check()
+        await again.aclose()
+        with pytest.raises(StoreError, match="cannot be opened"):
+            await open_store(f"{url}/no/folder.db", alone=True)
+
+    asyncio.run(scenario())
