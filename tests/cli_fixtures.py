@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway_stand_in import StandIn, write_config
+from latensgate.attested import AttestationProof
 from latensgate.cli import chat_once, chat_talk, doctor_enclave
 from latensgate.cli.__main__ import cli
-from latensgate.cli.chat_ask import Ask, AskError, Turn
+from latensgate.cli.chat_ask import Ask, AskError, SealedAsker, Turn
 from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.failures import Failure
 from latensgate.config import Wanted
@@ -107,10 +109,16 @@ class FakeSDK:
     asked: list[list[Any]] = field(default_factory=list[list[Any]])
     asks: list[Ask] = field(default_factory=list[Ask])
     closed: int = 0
+    wanted: Wanted = field(default_factory=Wanted)
 
     def __call__(self, wanted: Wanted) -> FakeSDK:
-        del wanted
+        self.wanted = wanted
         return self
+
+    def prove(self) -> AttestationProof:
+        """Attest as the SDK does: what is shown is proven."""
+        with closing(SealedAsker(self.wanted)) as asker:
+            return asker.prove()
 
     def close(self) -> None:
         self.closed += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -200,8 +201,8 @@ def streamed(answer: Answer) -> Told:
 
 
 @contextmanager
-def served(gateway: Gateway) -> Generator[str]:
-    """Serve over a real socket; yields the address."""
+def served(gateway: Gateway, context: ssl.SSLContext | None = None) -> Generator[str]:
+    """Serve over a real socket, with TLS if there is a context; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -223,10 +224,12 @@ def served(gateway: Gateway) -> Generator[str]:
             del format, args
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

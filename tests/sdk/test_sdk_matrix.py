@@ -12,7 +12,7 @@ import pytest
 from paths import REPOSITORY
 
 VERSIONS = {"openai1_60": "1.60.0", "openai1": "1.109.1", "openai2": "2.54.0"}
-TESTS = "tests/sdk/test_sdk_chat.py"
+TESTS = ("tests/sdk/test_sdk_chat.py", "tests/sdk/test_sdk_helpers.py")
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -34,7 +34,7 @@ def test_the_chat_tests_pass_with(name: str) -> None:
     )
     assert said.stdout.strip() == VERSIONS[name]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:cov", TESTS],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:cov", *TESTS],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

@@ -10,8 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from latensgate.attested import AttestationProof
     from latensgate.client import AsyncLatensgate, Latensgate
-    from latensgate.completion import ConfidentialChatCompletion, NoReceiptError, receipt_of
+    from latensgate.completion import (
+        ConfidentialChatCompletion,
+        ConfidentialParsedChatCompletion,
+        NoReceiptError,
+        receipt_of,
+    )
     from latensgate.data_keys import Boto3DataKeys, DataKey, DataKeyProvider
     from latensgate.errors import LatensgateClientError
     from latensgate.receipts import AnswerReceipt
@@ -20,8 +26,10 @@ if TYPE_CHECKING:
 _PLACES: Final = {
     "AnswerReceipt": "receipts",
     "AsyncLatensgate": "client",
+    "AttestationProof": "attested",
     "Boto3DataKeys": "data_keys",
     "ConfidentialChatCompletion": "completion",
+    "ConfidentialParsedChatCompletion": "completion",
     "ConfigurationError": "verify",
     "DataKey": "data_keys",
     "DataKeyProvider": "data_keys",
@@ -35,8 +43,10 @@ _PLACES: Final = {
 __all__ = [
     "AnswerReceipt",
     "AsyncLatensgate",
+    "AttestationProof",
     "Boto3DataKeys",
     "ConfidentialChatCompletion",
+    "ConfidentialParsedChatCompletion",
     "ConfigurationError",
     "DataKey",
     "DataKeyProvider",

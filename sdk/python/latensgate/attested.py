@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from latensgate.verify import AppraisalPolicy, VerifiedAttestation
+    from latensgate.verify.anchors import Status
 
 _OK: Final = 200
 _ANSWER_MAX_BYTES: Final = 4 * limits.ATTESTATION_DOCUMENT_MAX_BYTES
@@ -85,6 +86,62 @@ class Attested:
     def due(self, at: datetime) -> bool:
         """Whether it is time to attest again."""
         return at >= renew_at(self.attestation.manifest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationProof:
+    """What a client has just proven of the enclave behind its gateway, with a fresh nonce.
+
+    Attributes:
+        status: ``verified`` under the AWS root, ``simulated`` under any other.
+        attestation_hash: ``sha384:…`` of the published document.
+        enclave_image_sha: ``sha384:`` and PCR0, one that the client accepts.
+        module_id: The enclave, as Nitro names it.
+        region: Of AWS, from the certificate.
+        suite: Requests are sealed with: ``xwing`` or ``x25519``.
+        key_id: 16 hex digits: the key that they are sealed to.
+        attested_at: Second of the published document.
+        renew_at: From then on the client attests again in the background.
+        sealable_until: From then on it seals nothing to this key.
+        attestation: Everything that was verified.
+        document: The published document, to be verified later.
+        manifest: The manifest that it commits to.
+    """
+
+    status: Status
+    attestation_hash: str
+    enclave_image_sha: str
+    module_id: str
+    region: str
+    suite: str
+    key_id: str
+    attested_at: datetime
+    renew_at: datetime
+    sealable_until: datetime
+    attestation: VerifiedAttestation = field(repr=False)
+    document: bytes = field(repr=False)
+    manifest: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, attested: Attested) -> AttestationProof:
+        """Tell what was verified."""
+        proven, key = attested.attestation, attested.sealing_key
+        document, manifest = proven.document, proven.manifest
+        return cls(
+            status=proven.status,
+            attestation_hash=proven.attestation_hash,
+            enclave_image_sha=f"sha384:{document.pcrs[0].hex()}",
+            module_id=document.module_id,
+            region=document.region,
+            suite=SUITES[key.suite],
+            key_id=next(one.key_id for one in manifest.hpke_keys if one.suite == key.suite),
+            attested_at=document.timestamp,
+            renew_at=renew_at(manifest),
+            sealable_until=sealable_until(manifest),
+            attestation=proven,
+            document=attested.evidence.document,
+            manifest=attested.evidence.manifest,
+        )
 
 
 def verify_evidence(

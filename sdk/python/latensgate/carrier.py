@@ -212,6 +212,13 @@ def httpx_timeout(of: object) -> httpx.Timeout:
     return httpx.Timeout(**cast("httpx.Timeout", of).as_dict())
 
 
+def timing(timeout: object) -> object:
+    """Return an OpenAI client's timeout as an extension of a request."""
+    if timeout is None or isinstance(timeout, (int, float)):
+        return httpx.Timeout(timeout).as_dict()
+    return httpx_timeout(timeout).as_dict()
+
+
 def default_timeout() -> httpx.Timeout:
     """Return the OpenAI client's own."""
     return httpx_timeout(openai.DEFAULT_TIMEOUT)

@@ -7,7 +7,6 @@ another: it attests, seals, opens and verifies. See docs/adr/0021-sdk-on-openai-
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from openai import AsyncOpenAI, OpenAI
@@ -20,18 +19,17 @@ from latensgate.client_trust import (
     TrustArguments,
     trust_options,
 )
-from latensgate.transport_routes import IDEMPOTENCY_HEADER
 from latensgate.verify import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self, Unpack
+    from typing import Unpack
 
     import httpx
     from openai._compat import cached_property
 
+    from latensgate.attested import AttestationProof
     from latensgate.client_types import AsyncConfidentialChat, ConfidentialChat
-    from latensgate.config import Settings
     from latensgate.transport_routes import CallOptions
 
 _NO_WEBSOCKETS: Final = "wss://not-sealed.invalid"
@@ -142,24 +140,20 @@ class Latensgate(Sealed, OpenAI):
         super().__init__(api_key=api_key, **_openai_options(others, shared))
         self._settle(options.get("default_headers"))
 
-    def _settle(self, default_headers: Mapping[str, str] | None) -> None:
-        """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
-        self._idempotency_header = IDEMPOTENCY_HEADER
-        self._custom_headers = default_headers or {}  # OPENAI_CUSTOM_HEADERS may hold others' keys
-        self.organization = self.project = None
+    def attest(self) -> AttestationProof:
+        """Prove now, with a fresh nonce, what runs behind the gateway; requests are sealed to it.
 
-    @property
-    def settings(self) -> Settings:
-        """Where, who, and what is trusted."""
-        return self._shared.options.settings
+        Nobody needs to: every request is sealed to an enclave that was proven. It tells people
+        what was, before the first prompt, and it needs no API key.
 
-    def in_conversation(self, name: str) -> Self:
-        """Return a copy whose requests belong to one conversation.
-
-        The enclave then gives the same surrogates to the same personal data in all of them.
+        Raises:
+            AttestationError: The enclave is not proven to be one that you accept; ``__cause__`` is
+                the ``VerificationError`` of the step.
+            ClockSkewError: Client and enclave disagree about the time.
+            LatensgateClientError: The gateway refused.
+            openai.APIConnectionError: The gateway was not reached.
         """
-        call = replace(self._shared.options.call, conversation=name)
-        return self.copy(_extra_kwargs={"_call": call})
+        return self._shared.trust.proven(self.timeout)
 
     if TYPE_CHECKING:
 
@@ -203,24 +197,20 @@ class AsyncLatensgate(Sealed, AsyncOpenAI):
         super().__init__(api_key=api_key, **_openai_options(others, shared))
         self._settle(options.get("default_headers"))
 
-    def _settle(self, default_headers: Mapping[str, str] | None) -> None:
-        """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
-        self._idempotency_header = IDEMPOTENCY_HEADER
-        self._custom_headers = default_headers or {}  # OPENAI_CUSTOM_HEADERS may hold others' keys
-        self.organization = self.project = None
+    async def attest(self) -> AttestationProof:
+        """Prove now, with a fresh nonce, what runs behind the gateway; requests are sealed to it.
 
-    @property
-    def settings(self) -> Settings:
-        """Where, who, and what is trusted."""
-        return self._shared.options.settings
+        Nobody needs to: every request is sealed to an enclave that was proven. It tells people
+        what was, before the first prompt, and it needs no API key.
 
-    def in_conversation(self, name: str) -> Self:
-        """Return a copy whose requests belong to one conversation.
-
-        The enclave then gives the same surrogates to the same personal data in all of them.
+        Raises:
+            AttestationError: The enclave is not proven to be one that you accept; ``__cause__`` is
+                the ``VerificationError`` of the step.
+            ClockSkewError: Client and enclave disagree about the time.
+            LatensgateClientError: The gateway refused.
+            openai.APIConnectionError: The gateway was not reached.
         """
-        call = replace(self._shared.options.call, conversation=name)
-        return self.copy(_extra_kwargs={"_call": call})
+        return await self._shared.trust.proven(self.timeout)
 
     if TYPE_CHECKING:
 

@@ -5,19 +5,31 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
 from latensgate.client_logging import keep_bodies_out_of_logs
-from latensgate.completion import ConfidentialChatCompletion, carried, with_receipt
+from latensgate.completion import (
+    ConfidentialChatCompletion,
+    carried,
+    keeping_receipt,
+    with_receipt,
+)
 from latensgate.errors import error_of
-from latensgate.transport_routes import without_plaintext
+from latensgate.transport_routes import IDEMPOTENCY_HEADER, without_plaintext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
     import httpx
     from openai import APIStatusError
+
+    from latensgate.client_trust import AsyncShared, SyncShared, TrustOptions
+    from latensgate.config import Settings
 
 
 class NotSealedError(OpenAIError):
@@ -26,6 +38,32 @@ class NotSealedError(OpenAIError):
 
 class Sealed:
     """What both clients override; hooks that the OpenAI client has had since 1.60."""
+
+    def _settle(self, default_headers: Mapping[str, str] | None) -> None:
+        """Undo what the OpenAI client takes from variables that are meant for OpenAI itself."""
+        client: Any = self
+        own = {"_idempotency_header": IDEMPOTENCY_HEADER, "_custom_headers": default_headers or {}}
+        vars(self).update(own)  # OPENAI_CUSTOM_HEADERS may hold keys of others
+        client.organization = client.project = None
+
+    def _trusted(self) -> TrustOptions:
+        shared: SyncShared | AsyncShared = vars(self)["_shared"]
+        return shared.options
+
+    @property
+    def settings(self) -> Settings:
+        """Where, who, and what is trusted."""
+        return self._trusted().settings
+
+    def in_conversation(self, name: str) -> Self:
+        """Return a copy whose requests belong to one conversation.
+
+        The enclave then gives the same surrogates to the same personal data in all of them.
+        """
+        client: Any = self
+        call = replace(self._trusted().call, conversation=name)
+        made: Self = client.copy(_extra_kwargs={"_call": call})
+        return made
 
     if not TYPE_CHECKING:  # the OpenAI client's own signatures hold
 
@@ -38,6 +76,7 @@ class Sealed:
 
         def request(self, cast_to, options, *args, **kwargs):
             _with_key(options)
+            _with_receipts(options)
             return super().request(cast_to, options, *args, **kwargs)
 
         def _build_request(self, options, **kwargs):
@@ -73,6 +112,12 @@ def _with_key(options: object) -> None:
     request = cast("Any", options)
     if request.idempotency_key is None and request.method.lower() != "get":
         request.idempotency_key = f"lg-{uuid.uuid4()}"
+
+
+def _with_receipts(options: object) -> None:
+    request = cast("Any", options)
+    if callable(request.post_parser):
+        request.post_parser = keeping_receipt(request.post_parser)
 
 
 def _sealed_type(cast_to: Any, data: object) -> Any:  # noqa: ANN401 -- whatever type the OpenAI client parses into

@@ -79,6 +79,8 @@ class Wanted:
         release_list: File of accepted releases (docs/spec/releases.md).
         simulated: Accept a simulator's root instead of Amazon's; statuses then say so.
         simulated_root_sha256: Its fingerprint, where no file names it; only with ``simulated``.
+        ca_file: Authorities in PEM form in the place of the usual ones, for the command line; the
+            SDK takes an ``http_client`` instead.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -88,6 +90,7 @@ class Wanted:
     release_list: str | os.PathLike[str] | None = None
     simulated: bool = False
     simulated_root_sha256: str | None = None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import httpx
 
 from latensgate import answer_bounds, carrier
+from latensgate.attested import AttestationProof
 from latensgate.exchange_failure import Failure, cut_stream, failure_of
 from latensgate.exchange_steps import NeedAttested, Send, Streaming
 from latensgate.transport_routes import (
+    attestation_error,
     bare,
     forget_body,
     stream_error,
     stream_response,
+    unreached,
     whole_response,
 )
 from latensgate.trust import RenewalCancelledError, Trust, concluded
@@ -87,6 +90,21 @@ class SyncTrust(Trust[httpx.Client]):
         talk = self.exchange.attester.attest(need.headers)
         received, _ = self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
+
+    def proven(self, patience: object) -> AttestationProof:
+        """Attest now, whatever is held, and hold that from now on.
+
+        Raises:
+            LatensgateClientError: The enclave was not proven to be one that is accepted.
+            openai.APIConnectionError: The gateway was not reached.
+        """
+        self.in_this_process()
+        try:
+            return AttestationProof.of(self._attest(NeedAttested(), carrier.timing(patience)))
+        except LatensgateError as error:
+            raise attestation_error(error, self.root) from error
+        except carrier.broken_connections() as error:
+            raise unreached(error, self.root) from error
 
     def _begin(self, need: NeedAttested, timing: object) -> None:
         """Renew beside the caller, whose keys are good: no thread to be had harms nobody."""

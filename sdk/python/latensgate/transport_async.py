@@ -11,13 +11,16 @@ import anyio.to_thread
 import httpx
 
 from latensgate import answer_bounds, carrier
+from latensgate.attested import AttestationProof
 from latensgate.exchange_failure import Failure, cut_stream, failure_of
 from latensgate.exchange_steps import NeedAttested, Send, Streaming
 from latensgate.transport_routes import (
+    attestation_error,
     bare,
     forget_body,
     stream_error,
     stream_response,
+    unreached,
     whole_response,
 )
 from latensgate.trust import RenewalCancelledError, Trust, concluded
@@ -84,6 +87,21 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
         talk = self.exchange.attester.attest(need.headers)
         received, _ = await self.carry(next(talk), timing)
         return self.kept(concluded(talk, received))
+
+    async def proven(self, patience: object) -> AttestationProof:
+        """Attest now, whatever is held, and hold that from now on.
+
+        Raises:
+            LatensgateClientError: The enclave was not proven to be one that is accepted.
+            openai.APIConnectionError: The gateway was not reached.
+        """
+        self.in_this_process()
+        try:
+            return AttestationProof.of(await self._attest(NeedAttested(), carrier.timing(patience)))
+        except LatensgateError as error:
+            raise attestation_error(error, self.root) from error
+        except carrier.broken_connections() as error:
+            raise unreached(error, self.root) from error
 
     async def _begin(self, renewal: Coroutine[None, None, None]) -> None:
         """Run a renewal beside the caller; event loops other than asyncio's wait for it."""

@@ -9,16 +9,18 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
 import httpx
+import openai
 
+from latensgate import carrier
 from latensgate.config import API_KEY_FORM
 from latensgate.conversation import conversation_secret
 from latensgate.errors import error_of
 from latensgate.exchange import AUTHORIZATION, Call, Exchange
-from latensgate.exchange_failure import Failure
+from latensgate.exchange_failure import Failure, failure_of
 from latensgate.exchange_steps import Answered
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import IDEMPOTENCY_KEY_MAX_CHARS
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from latensgate.exchange_steps import Headers, Streaming, Talk
     from latensgate.exchange_stream import StreamOpener
     from latensgate.receipts import AnswerReceipt
+    from latensgate_shared.errors import LatensgateError
 
 CARRIED: Final = "latensgate"
 """Extension of an ``httpx.Response`` that holds what the body cannot."""
@@ -220,6 +223,24 @@ def failed_response(failure: Failure, request: httpx.Request | None = None) -> h
 def stream_error(failure: Failure, request: httpx.Request) -> LatensgateClientError:
     """Return the error that ends a stream."""
     return error_of(failure, failed_response(failure, bare(request)))
+
+
+def attestation_error(error: LatensgateError, root: str) -> LatensgateClientError:
+    """Return the error of an attestation that was asked for by itself."""
+    failure = failure_of(error)
+    return error_of(failure, failed_response(failure, _attestation_request(root)))
+
+
+def unreached(error: Exception, root: str) -> openai.APIConnectionError:
+    """Return the error of a gateway that did not answer."""
+    kind: type[openai.APIConnectionError] = openai.APIConnectionError
+    if isinstance(error, carrier.timeouts()):
+        kind = openai.APITimeoutError
+    return kind(request=cast("Any", _attestation_request(root)))  # httpx2 has the same class
+
+
+def _attestation_request(root: str) -> httpx.Request:
+    return httpx.Request("GET", f"{root}/api/attestation")
 
 
 def without_plaintext(response: httpx.Response) -> httpx.Response:

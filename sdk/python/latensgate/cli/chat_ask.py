@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
+import httpx
+
 from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.failures import Failure, exit_code_of
 from latensgate.cli.text import printable
+from latensgate.gateway.connection import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+    from latensgate.attested import AttestationProof
     from latensgate.config import Wanted
     from latensgate.receipts import AnswerReceipt
 
@@ -63,6 +67,14 @@ class AskError(Exception):
 class Asker(Protocol):
     """What holds a conversation."""
 
+    def prove(self) -> AttestationProof:
+        """Attest now.
+
+        Raises:
+            AskError: The enclave was not proven to be one that is accepted.
+        """
+        ...
+
     def ask(
         self, messages: list[ChatCompletionMessageParam], ask: Ask, show: Callable[[str], None]
     ) -> Turn:
@@ -84,16 +96,35 @@ class SealedAsker:
     def __init__(self, wanted: Wanted) -> None:
         from latensgate import Latensgate  # noqa: PLC0415 - see above
 
+        self._carrier = None
+        if wanted.ca_file is not None:
+            self._carrier = httpx.Client(verify=tls_context(wanted.ca_file))
         self._client = Latensgate(
             api_key=wanted.api_key,
             tenant=wanted.tenant,
             base_url=wanted.base_url,
             simulated=wanted.simulated,
+            http_client=self._carrier,
         )
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        if self._carrier is not None:
+            self._carrier.close()
+
+    def prove(self) -> AttestationProof:
+        """Attest now; what is asked next is sealed to the enclave that was proven.
+
+        Raises:
+            AskError: It was not proven to be one that is accepted.
+        """
+        import openai  # noqa: PLC0415 - see above
+
+        try:
+            return self._client.attest()
+        except openai.OpenAIError as error:
+            raise AskError(*told(error)) from None
 
     def ask(
         self, messages: list[ChatCompletionMessageParam], ask: Ask, show: Callable[[str], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.text import Text
 
@@ -22,7 +22,7 @@ from latensgate.cli.chat_view import (
 from latensgate.cli.evidence import UnreadableError
 from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.failures import Failure
-from latensgate.cli.live import attest_live, hand_to_sdk
+from latensgate.cli.live import attest_live
 from latensgate.cli.receipt_view import verdict
 from latensgate.cli.text import printable
 from latensgate.verify.errors import ConfigurationError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from openai.types.chat import ChatCompletionMessageParam
 
-    from latensgate.attested import Attested
+    from latensgate.attested import AttestationProof
     from latensgate.cli.chat_ask import Asker
     from latensgate.cli.output import Output
     from latensgate.cli.session import Session
@@ -67,8 +67,8 @@ def ask_once(session: Session, asked: OneShot) -> ExitCode:
     out, question = session.out, asked.text or ""
     with closing(SealedAsker(session.wanted)) as asker:
         if asked.explain:
-            attested = proven(session)
-            out.show(state_panel(session.base_url, attested), question_panel(question))
+            proof = proven(session, asker)
+            out.show(state_panel(session.base_url, proof), question_panel(question))
         ask = Ask(model_name(session, asked.model), asked.max_tokens, _streams(out, asked))
         turn = turn_of(session, asker, first_messages(asked, question), ask, explain=asked.explain)
     if asked.save is not None:
@@ -101,16 +101,29 @@ def model_name(session: Session, named: str | None) -> str:
     return models[0].model_id
 
 
-def proven(session: Session) -> Attested:
+def proven(session: Session, asker: Asker) -> AttestationProof:
     """Attest now; end the command if the enclave is not proven to be one that is accepted."""
+    try:
+        return asker.prove()
+    except AskError as error:
+        refused(session, error.failure)
+
+
+def refused(session: Session, failure: Failure) -> NoReturn:
+    """End the command; where an attestation was refused, say at which step."""
+    if failure.exit_code is ExitCode.UNTRUSTED:
+        _tell_step(session)
+    session.out.fail(failure)
+
+
+def _tell_step(session: Session) -> None:
+    """Ask once more, in steps, and end the command if one refuses."""
     live = attest_live(session.gateway(), session.policy)
     if live.attested is None:
         detail = live.error.detail if live.error else "the attestation was refused"
         told = next((step for step in live.steps if step.state.value == "failed"), None)
         where = "" if told is None else f" at step {told.number} ({told.title.lower()})"
         session.out.fail(refusal(live.code, f"attestation refused{where}: {detail}"))
-    hand_to_sdk(live.attested, session.found)
-    return live.attested
 
 
 def refusal(code: ExitCode, text: str) -> Failure:
@@ -141,9 +154,7 @@ def turn_of(
     except AskError as error:
         if explain and error.receipt is not None and not out.as_json:
             out.show(receipt_line(error.receipt))
-        if error.failure.exit_code is ExitCode.UNTRUSTED:
-            proven(session)  # says which step refused
-        out.fail(error.failure)
+        refused(session, error.failure)
 
 
 def shower(out: Output) -> Callable[[str], None]:

@@ -109,7 +109,7 @@ class Conversation:
         elif name == "/model" and argument:
             self.ask = replace(self.ask, model=argument)
         elif name == "/attest":
-            out.show(state_panel(self.session.base_url, proven(self.session)))
+            out.show(state_panel(self.session.base_url, proven(self.session, self.asker)))
         elif name in {"/explain", "/save"}:
             self._with_receipt(name, argument)
         else:
@@ -138,7 +138,7 @@ def talk(session: Session, asked: OneShot) -> ExitCode:
     with contextlib.suppress(ImportError):
         import_module("readline")  # input() then has history and editing
     with closing(SealedAsker(session.wanted)) as asker:
-        session.out.show(state_panel(session.base_url, proven(session)))
+        session.out.show(state_panel(session.base_url, proven(session, asker)))
         ask = Ask(model_name(session, asked.model), asked.max_tokens, asked.stream)
         session.out.show(plain(f"Asking {ask.model}. /help lists commands, Ctrl-D ends.", "dim"))
         system = [] if asked.system is None else [message("system", asked.system)]

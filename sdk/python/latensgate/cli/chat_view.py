@@ -14,13 +14,12 @@ from latensgate.cli.receipt_view import Check, checks_table, pii_words, usage_wo
 from latensgate.cli.simple import facts_table, plain, short_hash
 from latensgate.cli.text import coarse, utc
 from latensgate.verify import VerificationError, verify_receipt
-from latensgate.verify.manifest import sealable_until
 from latensgate_shared.manifest import SUITES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from latensgate.attested import Attested
+    from latensgate.attested import AttestationProof
     from latensgate.receipts import AnswerReceipt
     from latensgate.verify import AppraisalPolicy, VerifiedReceipt
     from latensgate_shared.manifest import Manifest
@@ -32,19 +31,19 @@ _SUITE_WORDS = {
 }
 
 
-def state_panel(base_url: str, attested: Attested) -> RenderableType:
+def state_panel(base_url: str, proof: AttestationProof) -> RenderableType:
     """Return the verified state, as it is shown before the first prompt."""
-    document, manifest = attested.attestation.document, attested.attestation.manifest
-    simulated = attested.attestation.status == "simulated"
+    simulated = proof.status == "simulated"
+    pcr0 = proof.enclave_image_sha.removeprefix("sha384:")
     colour = "yellow" if simulated else "green"
     title = "Simulated enclave" if simulated else "Verified enclave"
     rows = [
         ("gateway", plain(f"{base_url} (untrusted: carries sealed bytes)")),
-        ("enclave", plain(f"{document.module_id} in {document.region}")),
-        ("image", plain(f"PCR0 {document.pcrs[0].hex()[:24]}…, one that you accept")),
-        ("document", plain(short_hash(attested.attestation.attestation_hash, 24))),
-        ("sealed with", plain(_SUITE_WORDS[SUITES[attested.sealing_key.suite]])),
-        ("until", plain(utc(sealable_until(manifest)))),
+        ("enclave", plain(f"{proof.module_id} in {proof.region}")),
+        ("image", plain(f"PCR0 {pcr0[:24]}…, one that you accept")),
+        ("document", plain(short_hash(proof.attestation_hash, 24))),
+        ("sealed with", plain(_SUITE_WORDS[proof.suite])),
+        ("until", plain(utc(proof.sealable_until))),
     ]
     note = (
         Text("Under a simulator's root, which you chose to accept: not Amazon's.", "yellow")

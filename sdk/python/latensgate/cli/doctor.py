@@ -10,7 +10,6 @@ from rich.text import Text
 from latensgate.cli.doctor_enclave import Visit
 from latensgate.cli.doctor_files import address_words, identity_words, modes_words, trust_words
 from latensgate.cli.doctor_findings import Finding, Findings
-from latensgate.cli.doctor_network import Road
 from latensgate.cli.exit_codes import DONE, ExitCode, epilog
 from latensgate.cli.inspection import State
 from latensgate.cli.session import gateway_command
@@ -69,9 +68,9 @@ def _examine(session: Session, findings: Findings, *, no_request: bool) -> None:
     look(IDENTITY, lambda: identity_words(session))
     look(TRUST, lambda: trust_words(session))
     look("Nobody else reads your configuration", modes_words)
-    look("The gateway's name resolves", lambda: Road(visit.address).name(), ADDRESS)
-    look(CONNECTION, lambda: Road(visit.address).connect(), ADDRESS)
-    look(TLS, lambda: Road(visit.address).handshake(), CONNECTION)
+    look("The gateway's name resolves", visit.name, ADDRESS)
+    look(CONNECTION, visit.connect, ADDRESS)
+    look(TLS, visit.handshake, CONNECTION)
     look(HEALTH, visit.health, TLS)
     look("This clock and the gateway's agree", visit.clock, TLS)
     look(ATTESTED, visit.attest, TLS, TRUST)

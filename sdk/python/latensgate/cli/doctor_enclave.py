@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from latensgate.cli.chat_ask import Ask, AskError, SealedAsker
 from latensgate.cli.chat_once import model_name
 from latensgate.cli.doctor_findings import FoundError, found_of
-from latensgate.cli.doctor_network import clock_words
+from latensgate.cli.doctor_network import Road, clock_words
 from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.failures import failure_of
 from latensgate.cli.live import attest_live
@@ -44,6 +44,23 @@ class Visit:
     def address(self) -> GatewayAddress:
         """Where the gateway is."""
         return GatewayAddress.parse(self.session.base_url)
+
+    @property
+    def road(self) -> Road:
+        """The way there."""
+        return Road(self.address, self.session.wanted.ca_file)
+
+    def name(self) -> str:
+        """Resolve the host name."""
+        return self.road.name()
+
+    def connect(self) -> str:
+        """Open a TCP connection."""
+        return self.road.connect()
+
+    def handshake(self) -> str:
+        """Do a TLS handshake."""
+        return self.road.handshake()
 
     @property
     def public(self) -> GatewayClient:
@@ -123,7 +140,17 @@ class Visit:
                 "Ask your operator for a key with the scope inference:read.",
                 ExitCode.UNAUTHENTICATED,
             )
+        if "keys:read" in may:
+            may = list(self._listed_scopes(gateway)) or may
         return f"accepted; it permits {', '.join(may)}"
+
+    def _listed_scopes(self, gateway: GatewayClient) -> tuple[str, ...]:
+        """All scopes of this key, where the list tells it from the tenant's others."""
+        own = self.session.found.api_key or ""
+        listed = gateway.keys()
+        active = [key for key in listed if key.status == "active"]
+        found = [key for key in active if own.startswith(key.hint.rstrip("…"))]
+        return found[0].scopes if len(found) == 1 else ()
 
     def sealed_request(self) -> str:
         """Seal a request without a message; the enclave's own signed refusal proves the way."""

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 from latensgate.cli.doctor_findings import FoundError, NotNeededError
 from latensgate.cli.exit_codes import ExitCode
 from latensgate.cli.text import duration, utc
-from latensgate.gateway.connection import tls_reason
+from latensgate.gateway.connection import tls_context, tls_reason
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from latensgate.gateway import GatewayAddress
     from latensgate.gateway.connection import Answer
 
@@ -27,9 +29,15 @@ _EXPIRES_SOON: Final = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """The way to one gateway."""
+    """The way to one gateway.
+
+    Attributes:
+        address: Where it is.
+        ca_file: Authorities in PEM form in the place of the usual ones.
+    """
 
     address: GatewayAddress
+    ca_file: Path | None = None
 
     @property
     def proxy(self) -> str | None:
@@ -76,7 +84,8 @@ class Road:
             raise NotNeededError("plain http to this machine itself")
         self._refuse_by_proxy()
         host, port = self.address.host, self.address.port
-        context = ssl.create_default_context()
+        own = tls_context(self.ca_file)
+        context = own if isinstance(own, ssl.SSLContext) else ssl.create_default_context()
         try:
             with (
                 socket.create_connection((host, port), CONNECT_TIMEOUT_S) as raw,
@@ -86,7 +95,7 @@ class Road:
         except ssl.SSLError as error:
             raise FoundError(
                 f"TLS failed: {tls_reason(error)}",
-                "A private authority? Name its PEM file in SSL_CERT_FILE.",
+                "A private authority? Name its PEM file with --ca or in SSL_CERT_FILE.",
                 ExitCode.UNREACHABLE,
             ) from None
         except OSError as error:

@@ -18,7 +18,6 @@ from latensgate.cli.inspection import Question, State, StepResult, inspect
 from latensgate.cli.text import duration, utc
 from latensgate.exchange_failure import ClocksDifferError
 from latensgate.exchange_steps import Received
-from latensgate.state import StateFile
 from latensgate.verify import parse_untrusted_document
 from latensgate.verify.errors import ManifestExpired, VerificationError
 from latensgate.verify.manifest import sealable_until
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from latensgate.attested import Attested
     from latensgate.cli.exit_codes import ExitCode
     from latensgate.cli.inspection import Inspection
-    from latensgate.config import Found
     from latensgate.gateway import GatewayClient, UntrustedEvidence
     from latensgate.verify import AppraisalPolicy
 
@@ -97,17 +95,6 @@ def attest_live(
         evidence,
         took_ms,
     )
-
-
-def hand_to_sdk(attested: Attested, found: Found) -> None:
-    """Keep what was proven where the SDK looks first; it verifies it again.
-
-    So the next request is sealed to the very enclave that was shown.
-    """
-    if found.base_url is None or found.policy is None:
-        return
-    admitted = frozenset(SUITES.values())
-    StateFile.of(found.state_dir, found.base_url, found.policy, admitted).store(attested)
 
 
 def _nonce() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self
 
 import click
@@ -89,7 +90,9 @@ class Session:
         return self._connect(self.found.api_key, timeout_s)
 
     def _connect(self, api_key: str | None, timeout_s: float) -> GatewayClient:
-        client = GatewayClient(self.base_url, api_key=api_key, timeout_s=timeout_s)
+        client = GatewayClient(
+            self.base_url, api_key=api_key, timeout_s=timeout_s, ca_file=self.wanted.ca_file
+        )
         self._clients.append(client)
         return client
 
@@ -125,7 +128,9 @@ def gateway_options(function: Callable[Concatenate[Wanted, P], None]) -> Callabl
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        ca_file = _taken(kwargs, "ca")
         wanted = Wanted(
+            ca_file=None if ca_file is None else Path(ca_file),
             base_url=_taken(kwargs, "base_url"),
             tenant=_taken(kwargs, "tenant"),
             api_key=_taken(kwargs, "api_key"),
@@ -169,6 +174,11 @@ _OPTIONS = (
         is_flag=True,
         help="Accept the simulator's root that your configuration names. Nothing is 'verified'"
         " then.",
+    ),
+    click.option(
+        "--ca",
+        metavar="FILE",
+        help="PEM file of the authorities to accept for TLS, in place of the system's.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs."),
 )
