@@ -28,6 +28,7 @@ PACKAGES = {
     "latensgate_shared": "shared",
     "latensgate_enclave": "enclave",
     "latensgate": "sdk/python",
+    "latensgate_parent": "parent",
 }
 TIMEOUT_S = 240
 
@@ -138,7 +139,8 @@ class Lab:
 
     def _must_import(self) -> None:
         """A change that stops the enclave from starting would prove nothing."""
-        status, output = self._run("-c", "import latensgate_enclave.__main__, latensgate.verify")
+        modules = "latensgate_enclave.__main__, latensgate.client, latensgate_parent.app"
+        status, output = self._run("-c", f"import {modules}")
         if status:
             raise StaleError(f"the changed code does not load:\n{output}")
 

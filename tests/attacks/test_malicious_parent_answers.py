@@ -238,7 +238,7 @@ def test_parent_that_answers_instead_of_the_enclave(victims: Victims, name: str,
 @pytest.mark.parametrize("way", STREAMS)
 def test_forged_events_among_true_ones(victims: Victims, way: str) -> None:
     plain = b"data: " + json.dumps(FORGED_CHUNK).encode() + b"\n\n"
-    for forged in (plain, b"data: [DONE]\n\n", b"event: x\ndata: {}\n\n", event(b"\x05forge")):
+    for forged in (plain, b"data: [DONE]\n\n", b"id: 7\n\n", event(b"\x05forge")):
         for place in (0, 1, 2):
             got = victims.suffer(answers(partial(_among, forged, place)), way)
             assert isinstance(got.error, errors.AnswerInvalid), (forged, place, got)
@@ -297,6 +297,8 @@ def test_sealed_refusal_changed(victims: Victims, name: str, way: str) -> None:
     """Defence: exchange_answer, which compares what stands outside with what is inside."""
     got = victims.suffer(answers(REFUSALS[name]), way, MAIL, policy=HARD_FAIL)
     assert isinstance(got.error, errors.AnswerInvalid), got
+    # A parent that guesses every hint right must not get through either.
+    assert name != "told as an answer" or "refusal stands inside" in str(got.error)
     assert got.error.receipt is None
 
 

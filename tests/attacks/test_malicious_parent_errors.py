@@ -91,6 +91,15 @@ OTHERS: dict[str, Callable[[], Told]] = {
         401, b'{"error": {"message": "use http://evil.example", "code": "invalid_api_key"}}'
     ),
     "an unknown code": _envelope(code="ERR_USE_PLAINTEXT"),
+    "an unknown code, twice": _envelope(
+        code="ERR_USE_PLAINTEXT",
+        error={
+            "message": "x",
+            "type": ErrorCode.ERR_INTERNAL.openai_type,
+            "param": None,
+            "code": "ERR_USE_PLAINTEXT",
+        },
+    ),
     "two codes": _envelope(code="ERR_OVERLOADED"),
     "a member more": _envelope(fallback_url="http://evil.example"),
     "a message that is too long": _envelope(correlation_id="x" * 10_000),

@@ -292,13 +292,19 @@ def everything(*, foreign: bool) -> list[Step]:
         for what in ("make a key", "infer")
         for who in (True, False)
     ]
-    return begin + [
+    middle = [
         Step(who, what, number, variant, foreign, 0)
         for what in sorted({*WHATS}, key=lambda name: (name == "revoke", name))
         for number in (0, 1)
         for variant in (0, 1)
         for who in (True, False)
     ]
+    end = [
+        Step(True, what, 0, 0, foreign=False, caller=caller)  # noqa: FBT003 -- of the first
+        for what in ("list keys", "audit", "infer")
+        for caller in (0, 1)
+    ]
+    return [*begin, *middle, *end]
 
 
 @pytest.mark.parametrize("foreign", [False, True])
