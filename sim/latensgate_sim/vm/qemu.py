@@ -159,8 +159,8 @@ class Build:
     # --- steps ---
 
     def _install_packages(self) -> None:
-        wanted = [name for name in PACKAGES if not _is_installed(name)]
         self._do("apt-get update", ["apt-get", "update", "-qq"], self._folder)
+        wanted = [name for name in PACKAGES if not _is_installed(name)]
         if wanted:
             command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
             self._do("apt-get install", command, self._folder)

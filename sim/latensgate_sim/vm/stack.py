@@ -16,6 +16,7 @@ from latensgate_sim.vm.image import build_image
 from latensgate_sim.vm.machine import Kind, Machine, Plan, write_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -58,10 +59,26 @@ class VirtualEnclave(EnclaveProcess):
         return self.process.wait()
 
 
-def start_enclave(
-    qemu: QEMU, world: World, built: BuiltImage, name: str, egress: Path
+def start_enclave(  # noqa: PLR0913 -- what an enclave is made of, and its sockets
+    qemu: QEMU,
+    world: World,
+    built: BuiltImage,
+    name: str,
+    egress: Path,
+    *,
+    inward: Mapping[Path, int] | None = None,
+    outward: Mapping[int, Path] | None = None,
 ) -> VirtualEnclave:
     """Give an enclave its module with the image's measurements, and boot it.
+
+    Args:
+        qemu: Which QEMU.
+        world: Its AWS.
+        built: Its image.
+        name: Unique in its world.
+        egress: UNIX socket of its way out.
+        inward: More UNIX sockets that lead to ports of the guest.
+        outward: More ports of the guest that lead to UNIX sockets.
 
     Raises:
         MachineError: QEMU or a device does not come up.
@@ -75,8 +92,8 @@ def start_enclave(
         kind=Kind.MICROVM,
         image=built.path,
         folder=folder,
-        outward={EGRESS_PORT: egress},
-        inward={listen: LINK_PORT},
+        outward={EGRESS_PORT: egress, **(outward or {})},
+        inward={listen: LINK_PORT, **(inward or {})},
         module=device.socket,
     )
     machine = Machine(qemu, plan).start()
