@@ -7,7 +7,7 @@ another: it attests, seals, opens and verifies. See docs/adr/0021-sdk-on-openai-
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from openai import AsyncOpenAI, OpenAI
 
@@ -23,9 +23,10 @@ from latensgate.verify import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Unpack
+    from typing import Self, Unpack
 
     import httpx
+    import httpx2
     from openai._compat import cached_property
 
     from latensgate.attested import AttestationProof
@@ -45,6 +46,17 @@ class ClientOptions(TrustArguments, total=False):
     max_retries: int
     default_headers: Mapping[str, str] | None
     default_query: Mapping[str, object] | None
+
+
+class CopyOptions(TypedDict, total=False):
+    """What a copy may have of its own; everything else it shares."""
+
+    api_key: str
+    base_url: str
+    timeout: float | httpx.Timeout | None
+    max_retries: int
+    default_headers: Mapping[str, str]
+    set_default_headers: Mapping[str, str]
 
 
 def _sorted(options: ClientOptions) -> tuple[dict[str, Any], TrustArguments]:
@@ -157,6 +169,17 @@ class Latensgate(Sealed, OpenAI):
 
     if TYPE_CHECKING:
 
+        def copy(  # type: ignore[override]  # what makes sense here, and httpx with openai 3.x too
+            self,
+            *,
+            http_client: httpx.Client | httpx2.Client | None = None,
+            **options: Unpack[CopyOptions],
+        ) -> Self:
+            """Make a client like this one; trust, connections and caches are shared."""
+            ...
+
+        with_options = copy  # type: ignore[assignment]  # the same
+
         @cached_property
         def chat(self) -> ConfidentialChat:
             """Chat completions; their answers say by what they can be checked."""
@@ -213,6 +236,17 @@ class AsyncLatensgate(Sealed, AsyncOpenAI):
         return await self._shared.trust.proven(self.timeout)
 
     if TYPE_CHECKING:
+
+        def copy(  # type: ignore[override]  # what makes sense here, and httpx with openai 3.x too
+            self,
+            *,
+            http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+            **options: Unpack[CopyOptions],
+        ) -> Self:
+            """Make a client like this one; trust, connections and caches are shared."""
+            ...
+
+        with_options = copy  # type: ignore[assignment]  # the same
 
         @cached_property
         def chat(self) -> AsyncConfidentialChat:
