@@ -16,7 +16,8 @@ from latensgate_sim.vhost.errors import VhostError
 from latensgate_sim.vhost.nsm import NSMDevice, over_socket
 from latensgate_sim.vhost.reactor import Reactor
 from latensgate_sim.vhost.virtqueue import check_machine
-from latensgate_sim.vhost.vsock import Ports, VsockDevice, parse_port
+from latensgate_sim.vhost.vsock import VsockDevice
+from latensgate_sim.vhost.vsock_ports import Ports, parse_port
 
 if TYPE_CHECKING:
     from latensgate_sim.vhost.backend import Device

@@ -13,10 +13,8 @@ import select
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from latensgate_sim.vhost.errors import VhostError
 from latensgate_sim.vhost.vsock_packet import (
     STREAM,
     Operation,
@@ -29,11 +27,12 @@ from latensgate_sim.vhost.vsock_packet import (
 from latensgate_sim.vhost.vsock_stream import BUFFER_BYTES, Due, Key, State, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from latensgate_sim.vhost.reactor import Reactor
     from latensgate_sim.vhost.virtqueue import Chain, Virtqueue
+    from latensgate_sim.vhost.vsock_ports import Ports
 
 HOST_CIDS: Final = frozenset({2, 3})
 PARENT_CID: Final = 3
@@ -53,19 +52,6 @@ _FIRST_PORT: Final = 1 << 20
 _PORT_MASK: Final = 0x7FFF_FFFF
 _RX: Final = 0
 _TX: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What is connected with what.
-
-    Attributes:
-        outward: Port that the guest connects to, and the UNIX socket behind it.
-        inward: UNIX socket of this device, and the guest's port behind it.
-    """
-
-    outward: Mapping[int, Path]
-    inward: Mapping[Path, int]
 
 
 class VsockDevice:
@@ -409,24 +395,5 @@ class VsockDevice:
 
 
 _WHILE_OPEN: Final = frozenset(
-    {
-        Operation.RW,
-        Operation.SHUTDOWN,
-        Operation.CREDIT_UPDATE,
-        Operation.CREDIT_REQUEST,
-    }
+    {Operation.RW, Operation.SHUTDOWN, Operation.CREDIT_UPDATE, Operation.CREDIT_REQUEST}
 )
-
-
-def parse_port(text: str) -> int:
-    """Read a vsock port.
-
-    Raises:
-        VhostError: Not a number of 1 to 2**32 - 2.
-    """
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) < _ANY):
-        raise VhostError(f"a vsock port expected, found {text!r}")
-    return int(text)
-
-
-_ANY: Final = 0xFFFF_FFFF

@@ -13,8 +13,9 @@ import pytest
 from latensgate_sim.vhost import vsock
 from latensgate_sim.vhost.errors import VhostError
 from latensgate_sim.vhost.reactor import Reactor
-from latensgate_sim.vhost.vsock import Ports, VsockDevice, parse_port
+from latensgate_sim.vhost.vsock import VsockDevice
 from latensgate_sim.vhost.vsock_packet import Operation, Packet, Shutdown, shortened, split
+from latensgate_sim.vhost.vsock_ports import Ports, parse_port
 from latensgate_sim.vhost.vsock_stream import BUFFER_BYTES
 from vhost_guest import CID, GUEST_BASE, FrontEnd, Guest, GuestStream
 
