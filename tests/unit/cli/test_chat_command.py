@@ -23,6 +23,7 @@ from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.gateway import GatewayAddress
 from latensgate.gateway.connection import Answer
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.strict_json import JSONValue
 
 SIMULATED = "--simulated"
 CLEAN = "Because of\ufffd[2J Rayleigh scattering."
@@ -451,3 +452,33 @@ def test_systems_without_modes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_turns_do_not_print_their_text(machine: Machine) -> None:
     assert "secret" not in repr(Turn("secret", answer_receipt(machine.stand_in), "stop"))
     assert SealedAsker is not None
+
+
+def listed_key(hint: str, number: int) -> JSONValue:
+    return {
+        "id": f"key_{number:016x}",
+        "name": "mine",
+        "hint": hint,
+        "scopes": ["admin", "policy:read"],
+        "status": "active",
+        "created_at": "2026-11-14T09:23:41Z",
+        "expires_at": None,
+        "revoked_at": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("hints", "told"),
+    [
+        (["lg_test_AAAA…", "lg_test_BBBB…"], "it permits admin, policy:read"),
+        (["lg_test_AAAA…", "lg_test_AAAA…"], "it permits inference:read, audit:read, keys:read"),
+        (["lg_test_BBBB…"], "it permits inference:read, audit:read, keys:read"),
+    ],
+)
+def test_the_doctor_tells_all_scopes_that_the_gateway_lists(
+    machine: Machine, sdk: FakeSDK, hints: list[str], told: str
+) -> None:
+    del sdk
+    keys: list[JSONValue] = [listed_key(hint, number) for number, hint in enumerate(hints)]
+    machine.stand_in.routes["GET /api/keys"] = 200, {"keys": keys}
+    assert told in machine.run("doctor", SIMULATED).output
