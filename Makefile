@@ -130,6 +130,10 @@ qemu: setup ## Build QEMU with Nitro's machine from Debian's source, once (about
 test-qemu: qemu ## Boot the image in QEMU: measurements, attestation, the whole path, what is inside (about 10 minutes)
 	LATENSGATE_QEMU=1 $(BIN)/pytest -q tests/qemu
 
+.PHONY: bench-qemu
+bench-qemu: qemu ## Boot time, memory, vsock latency under emulation; writes its section of docs/benchmarks.md
+	$(BIN)/python tests/qemu
+
 .PHONY: run-qemu
 run-qemu: qemu ## As make run, with the enclave's image in a virtual machine; Ctrl-C stops it
 	@$(BIN)/python -m latensgate_sim.vm $(RUN_ARGS)

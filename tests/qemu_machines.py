@@ -24,8 +24,9 @@ ECHO_PORT: Final = 5_998
 MODULES_PORT: Final = 5_997
 ANSWER_TIMEOUT_S: Final = 300.0
 """An emulated guest beside a busy machine; no test measures time."""
-RDINIT: Final = b" rdinit=/usr/bin/python3.11 /probe.py"
-"""The kernel hands words that it does not know to init; so the second is Python's argument."""
+RDINIT: Final = b" rdinit=/usr/bin/python3.11 /probe"
+"""The kernel hands words that it does not know to init; so the second is
+Python's argument. It takes a word with a dot for a parameter of a module."""
 
 
 def simulated_image(world: World, folder: Path) -> tuple[BuiltImage, Path]:
@@ -38,7 +39,7 @@ def with_probe(built: BuiltImage, path: Path) -> BuiltImage:
     """Make an image that differs in its command line and in one more ramdisk."""
     probe = {name: (GUEST / name).read_bytes() for name in ("probe.py", "sitecustomize.py")}
     entries = {
-        "probe.py": file_entry(probe["probe.py"]),
+        "probe": file_entry(probe["probe.py"]),
         "usr/lib/python3/dist-packages/sitecustomize.py": file_entry(probe["sitecustomize.py"]),
     }
     line = Section(SectionType.COMMAND_LINE, built.image.command_line + RDINIT)

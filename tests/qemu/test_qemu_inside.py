@@ -118,7 +118,7 @@ def test_processes_are_the_committed_ones(facts: dict[str, Any]) -> None:
     found = [
         " ".join([one["Uid"].split()[0], *one["arguments"]])
         for one in sorted(facts["processes"], key=lambda one: one["pid"])
-        if "/probe.py" not in one["arguments"]
+        if "/probe" not in one["arguments"]
     ]
     assert found == wanted
 

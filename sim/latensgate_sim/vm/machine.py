@@ -39,6 +39,8 @@ MEMORY_BYTES: Final = 512 * 1024**2
 _DEVICE_TIMEOUT_S: Final = 20.0
 _STOP_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.01
+_MORTAL: Final = ("setpriv", "--pdeathsig", "TERM")
+"""Whoever is killed without a chance to clean up takes the machine along (prctl(2))."""
 _MB: Final = 1024**2
 _LAST_WORDS: Final = ("reboot=t", "panic=-1")
 """After ``reboot=k`` of the image, which QEMU does not take for an end (it boots a second time)."""
@@ -246,7 +248,7 @@ class Machine:
     def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         with opened_log(log) as sink:
             process = subprocess.Popen(  # noqa: S603 -- own arguments, no shell
-                command,
+                [*_MORTAL, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

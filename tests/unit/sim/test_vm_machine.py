@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -171,6 +173,26 @@ def test_a_machine_that_does_not_want_to_end(
             time.sleep(0.01)
         pid = machine.process.pid
     assert gone(pid)
+
+
+def test_a_machine_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+    program(tmp_path, SLEEPS)
+    code = f"""
+import os
+from pathlib import Path
+from latensgate_sim.vm.machine import Kind, Machine, Plan
+from latensgate_sim.vm.qemu import QEMU
+folder = Path({str(tmp_path)!r})
+plan = Plan(Kind.NITRO_ENCLAVE, folder / "a.eif", folder / "m")
+print(Machine(QEMU(folder / "qemu", folder), plan).start().process.pid, flush=True)
+os._exit(1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while not gone(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_device_that_does_not_come_up(tmp_path: Path, plan: Plan) -> None:
