@@ -241,10 +241,9 @@ def test_time_of_a_slow_reader_is_not_the_gateways(
 ) -> None:
     """An application may take as long as it likes over each piece."""
     monkeypatch.setattr("latensgate.answer_bounds.ANSWER_WAIT_MAX_S", 1.0)
+    filling = b": " + b"x" * 60_000 + b"\n"  # so that no event comes in one read with the next
     victims.gateway.attack = answers(
-        lambda told: Raw(
-            [EVENTS, *(told.body[at : at + 400] for at in range(0, 4000, 400)), told.body[4000:]]
-        )
+        lambda told: Raw([EVENTS, told.body.replace(b"\n\n", b"\n\n" + 2 * filling)])
     )
     client, text = victims.client({}), ""
     answer = client.chat.completions.create(model=MODEL, messages=said("of the sea"), stream=True)
