@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,12 @@ from latensgate_sim.nsm import NSM
 from malicious_gateway import Asked, Attack, Honest, Reply, Told, proofs
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def room_for_proofs() -> None:
+    """An enclave proves its freshness five times a second, and these tests share two."""
+    time.sleep(1.0)
 
 
 @pytest.fixture

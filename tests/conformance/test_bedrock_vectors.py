@@ -113,7 +113,7 @@ def test_tool_stream() -> None:
 
 def test_unary_answers() -> None:
     assert parse_converse_answer(recorded("basic.json"), offered=frozenset()) == ChatAnswer(
-        ("Hello world",), (), "stop", Usage(18, 46)
+        ("Hello world",), (), "stop", Usage(18, 46), size_bytes=len(recorded("basic.json"))
     )
     assert (
         parse_converse_answer(recorded("max_tokens.json"), offered=frozenset()).finish_reason
