@@ -184,7 +184,10 @@ from latensgate_sim.vm.machine import Kind, Machine, Plan
 from latensgate_sim.vm.qemu import QEMU
 folder = Path({str(tmp_path)!r})
 plan = Plan(Kind.NITRO_ENCLAVE, folder / "a.eif", folder / "m")
-print(Machine(QEMU(folder / "qemu", folder), plan).start().process.pid, flush=True)
+pid = Machine(QEMU(folder / "qemu", folder), plan).start().process.pid
+while Path(f"/proc/{{pid}}/comm").read_text().strip() == "setpriv":
+    pass  # it asks the kernel first, then becomes the machine
+print(pid, flush=True)
 os._exit(1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
