@@ -144,7 +144,7 @@ class Idempotency:
         claim = self._claims[place] = Claim(record)
         try:
             found = await self._store.begin(record, int(self._clock()))
-        except BaseException:
+        except BaseException:  # also a cancel: nothing was dispatched
             self._leave(claim, Fate.NOTHING_RAN)
             raise
         if found is None:
@@ -211,7 +211,7 @@ class Idempotency:
                 await self._store.forget(*claim.place)
         except StoreError:
             self._leave(claim, fate)
-        except BaseException:
+        except BaseException:  # also a cancel: what is known must not be lost
             self._leave(claim, fate)
             raise
         else:

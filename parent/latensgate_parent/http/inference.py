@@ -137,7 +137,7 @@ class Inference:
             reply = await enclave.infer(sealed.call, sealed.sealed_request)
             receipt = read_receipt(reply.end, reply.receipt_id, parts.receipts.now_ms())
             answer, code = unary_answer(reply, sealed.call.attestation_hash, correlation_id)
-        except BaseException as error:
+        except BaseException as error:  # also a cancel: the key must not stay taken
             await parts.idempotency.failed(claim, error)
             raise
         await parts.receipts.finish(receipt, claim, answer)

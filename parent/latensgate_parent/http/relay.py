@@ -111,7 +111,7 @@ class Relay:
             enclave = fleet.holder_of(self._sealed.key_id)
             self._opened = await enclave.stream(self._sealed.call, self._sealed.sealed_request)
             receipt, end = await self._relay(self._opened)
-        except BaseException as error:
+        except BaseException as error:  # also a cancel: the key must not stay taken
             await self._idempotency.failed(self._claim, error, began=self._opened is not None)
             raise
         last = stream_event(end.final_chunk)

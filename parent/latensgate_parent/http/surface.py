@@ -118,7 +118,7 @@ class Surface:
 
         try:
             await self.app(scope, exchange.receive, send)
-        except Exception as error:
+        except Exception as error:  # a route's fault: counted, answered without its text
             self._services.observer.failed_unexpectedly(exchange.correlation_id, error)
             if exchange.status is None:
                 raise

@@ -69,7 +69,7 @@ async def open_store(url: str, *, alone: bool = False) -> Store:
     release = sqlite.claim(path) if alone else _nothing
     try:
         return await _opened(path, release)
-    except BaseException:
+    except BaseException:  # also a cancel: the lock file must not stay taken
         release()
         raise
 

@@ -167,7 +167,7 @@ class Writer:
         try:
             for write in batch:
                 write.run(transaction)
-        except Exception as error:
+        except Exception as error:  # the write's own refusal; the database's goes on
             if is_of_database(error, self._engine.dialect):
                 raise
             return False
@@ -179,7 +179,7 @@ class Writer:
             transaction.command("SAVEPOINT one")
             try:
                 write.run(transaction)
-            except Exception as error:
+            except Exception as error:  # as above: its caller is told
                 if is_of_database(error, self._engine.dialect):
                     raise
                 transaction.command("ROLLBACK TO SAVEPOINT one")

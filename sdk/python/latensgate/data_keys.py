@@ -96,7 +96,7 @@ class Boto3DataKeys:
                 KeyId=key_arn, KeySpec="AES_256", EncryptionContext=context
             )
             plaintext, wrapped = answer["Plaintext"], answer["CiphertextBlob"]
-        except Exception as error:
+        except Exception as error:  # boto3 makes its classes at run time
             raise DataKeyError(f"KMS envelope: no data key ({type(error).__name__})") from error
         if not isinstance(plaintext, bytes) or not isinstance(wrapped, bytes):
             raise DataKeyError("KMS envelope: KMS answered no data key")

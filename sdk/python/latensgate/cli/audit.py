@@ -82,7 +82,7 @@ def show_command(session: Session, receipt_id: str) -> ExitCode:
     session.out.data({"format": "latensgate-audit-entry/1", "entry": entry.to_json()})
     session.out.show(entry_facts(entry))
     session.out.line("Not verified. To verify it:", "dim")
-    session.out.line(f"  latensgate verify {printable(receipt_id)}")
+    session.out.line(f"  {session.verify_command(printable(receipt_id))}")
     return DONE
 
 

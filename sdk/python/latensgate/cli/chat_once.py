@@ -202,7 +202,8 @@ def _show(session: Session, asked: OneShot, turn: Turn) -> ExitCode:
     )
     if asked.explain:
         out.show(answer_panel(turn.text), *explanation(receipt, checks), verdict(code))
-        out.line(f"  Check it again, from the log:  latensgate verify {receipt.audit_receipt_id}")
+        again = session.verify_command(receipt.audit_receipt_id)
+        out.line(f"  Check it again, from the log:  {again}")
         return ending
     if not _streams(out, asked):
         out.line(str(answer_piece(turn.text)))

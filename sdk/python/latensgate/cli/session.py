@@ -71,6 +71,11 @@ class Session:
             raise self._incomplete("tenant", "api_key", "base_url")
         return self.found.policy
 
+    def verify_command(self, receipt_id: str) -> str:
+        """Return what a person types to verify a receipt under the same trust as now."""
+        simulated = " --simulated" if self.wanted.simulated else ""
+        return f"latensgate verify{simulated} {receipt_id}"
+
     def gateway(self, *, timeout_s: float = TIMEOUT_S) -> GatewayClient:
         """Connect for public routes: they get no key.
 
