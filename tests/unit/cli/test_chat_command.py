@@ -64,7 +64,7 @@ def test_explained(machine: Machine, sdk: FakeSDK) -> None:
     )
     assert state < question < answer < result.output.index("Receipt aud_")
     assert result.output.count("✓") == 11
-    assert "latensgate verify aud_0000000000000000" in result.output
+    assert "latensgate verify --simulated aud_0000000000000000" in result.output
     assert "\x1b" not in result.output
     assert sdk.asked
 
