@@ -172,6 +172,16 @@ CHAT_TOOLS_MAX_COUNT: Final = 128
 """OpenAI's own limit on tools; also bounds the tool calls of one message."""
 CHAT_STOP_MAX_COUNT: Final = 4
 """OpenAI's own limit on stop sequences."""
+METADATA_MAX_COUNT: Final = 16
+METADATA_KEY_MAX_CHARS: Final = 64
+METADATA_VALUE_MAX_CHARS: Final = 512
+"""OpenAI's own limits on metadata; of a Responses request it comes back in the answer."""
+EMBEDDINGS_INPUTS_MAX_COUNT: Final = 2_048
+"""OpenAI's own limit on the texts of one embeddings request."""
+EMBEDDINGS_CALLS_AT_ONCE_MAX_COUNT: Final = 8
+"""Calls that one embeddings request has under way with a model that takes one text at a time."""
+EMBEDDING_DIMENSIONS_MAX_COUNT: Final = 4_096
+"""Numbers of one vector: above those of every model that Bedrock offers (3,072)."""
 
 # --- personal data (DESIGN 7a) ---
 PII_TEXT_MAX_CHARS: Final = 1_048_576
