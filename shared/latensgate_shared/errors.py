@@ -195,6 +195,27 @@ class ErrorCode(Enum):
         505, 409, _API, _RETRY, "The enclave that held the request is gone; seal it anew."
     )
     ERR_HOLD_DENIED = ErrorFacts(506, 403, _PERM, _FINAL, "An approver denied the request.")
+    ERR_PII_WORKER_LOST = ErrorFacts(
+        510, 503, _API, _RETRY, "The process that looks for names ended during the scan; retry."
+    )
+    ERR_PII_DEADLINE = ErrorFacts(
+        511, 503, _API, _RETRY, "The scan for names did not end in time; retry, or send less text."
+    )
+    ERR_PII_MEMORY = ErrorFacts(
+        512, 503, _API, _RETRY, "The scan for names ran out of memory; retry, or send less text."
+    )
+    ERR_PII_BUSY = ErrorFacts(
+        513, 503, _API, _RETRY, "Too many scans for names wait already; retry after a moment."
+    )
+    ERR_PII_CACHE = ErrorFacts(
+        514, 503, _API, _RETRY, "Stored findings were not as they were stored; retry scans anew."
+    )
+    ERR_PII_PATTERN = ErrorFacts(
+        515, 422, _BAD, _FINAL, "RE2 refuses a pattern, or could not finish with it; simplify it."
+    )
+    ERR_PII_NO_NAMES = ErrorFacts(
+        516, 422, _BAD, _FINAL, "The policy acts on names; use an image of the ner flavour."
+    )
 
     # 600: upstream
     ERR_UPSTREAM = ErrorFacts(

@@ -197,6 +197,22 @@ PII_FINDINGS_MAX_COUNT: Final = 100_000
 with each."""
 PII_REGEX_MAX_BYTES: Final = 32 * MIB
 """RE2 memory of one compiled pattern or set, its automaton's cache included; 8 MiB is RE2's own."""
+PII_NER_WORKERS_MAX_COUNT: Final = 64
+"""Processes that look for names at once: more than an enclave has processors for."""
+PII_NER_QUEUE_MAX_COUNT: Final = 64
+"""Scans for names that wait for a worker; more are refused at once rather than time out late."""
+PII_NER_DEADLINE_MS: Final = 30_000
+"""One text's scan for names, its wait included: 1 MiB of it in pieces of 4 KB takes some 25 s."""
+PII_NER_PIECE_MAX_CHARS: Final = 4_096
+"""Code points that the model reads at once: bounds its memory, and pieces run side by side."""
+PII_NER_PIECE_DEADLINE_MS: Final = 5_000
+"""One piece takes 70 ms; a worker that needs longer hangs and is replaced."""
+PII_NER_MEMORY_MAX_BYTES: Final = 350 * MIB
+"""Resident in one worker: measured peak 305 MB with pieces eight times as long."""
+PII_CACHE_MAX_BYTES: Final = 32 * MIB
+"""Findings kept of earlier messages, over all tenants: about 100,000 messages."""
+PII_DECODED_MAX_COUNT: Final = 256
+"""Encoded stretches of one text that are decoded and scanned again; more are refused."""
 
 # --- long work beside the event loop of the enclave ---
 LONG_WORK_THREADS: Final = 4
@@ -257,3 +273,23 @@ DRAIN_TIMEOUT_MS: Final = 30_000
 """Open calls may finish for so long after SIGTERM; then they are cut."""
 SESSION_CLOSE_TIMEOUT_MS: Final = 1_000
 """What was sent on a connection that ends is flushed for so long; then it is cut."""
+
+# --- upstreams (docs/upstreams.md) ---
+UPSTREAMS_MAX_COUNT: Final = 16
+"""Tables of `upstreams` in one deployment.toml; an operator has one or two providers."""
+ROUTE_REGIONS_MAX_COUNT: Final = 8
+"""Regions that one alias may fail over to; a geography of AWS has at most that many."""
+UPSTREAM_ATTEMPTS_MAX_COUNT: Final = 4
+"""Attempts of one call, all Regions together: more only add load to what is overloaded."""
+UPSTREAM_BACKOFF_MIN_MS: Final = 250
+"""First pause between two attempts in one Region, at most; half of it is random."""
+UPSTREAM_BACKOFF_MAX_MS: Final = 8_000
+"""Longest pause between attempts; OpenAI's own clients pause as long."""
+UPSTREAM_RETRY_AFTER_MAX_MS: Final = 120_000
+"""Longest `retry-after` that is believed: what an upstream says must not stop service for long."""
+BREAKER_FAILURES_COUNT: Final = 5
+"""Failures in a row after which an upstream is left alone."""
+BREAKER_OPEN_MIN_MS: Final = 5_000
+"""First pause of an upstream that is left alone; then one call tries it."""
+BREAKER_OPEN_MAX_MS: Final = 60_000
+"""Longest such pause: an upstream that has recovered is noticed within a minute."""

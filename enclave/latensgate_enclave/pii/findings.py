@@ -11,18 +11,26 @@ if TYPE_CHECKING:
 
 
 class Category(Enum):
-    """Every category that a policy can name. Names are Presidio's where it has one."""
+    """Every category that a policy can name. Names are Presidio's where it has one.
+
+    ``…_INVALID`` has the form and the issuer or country of its namesake, and wrong check digits: a
+    typing error more often than not, so a policy may want to mask it and not to refuse it.
+    """
 
     EMAIL_ADDRESS = "EMAIL_ADDRESS"
     PHONE_NUMBER = "PHONE_NUMBER"
     CREDIT_CARD = "CREDIT_CARD"
+    CREDIT_CARD_INVALID = "CREDIT_CARD_INVALID"
     IBAN_CODE = "IBAN_CODE"
+    IBAN_CODE_INVALID = "IBAN_CODE_INVALID"
     US_SSN = "US_SSN"
     US_ITIN = "US_ITIN"
     US_PASSPORT = "US_PASSPORT"
     US_BANK_NUMBER = "US_BANK_NUMBER"
     UK_NHS = "UK_NHS"
     MEDICAL_LICENSE = "MEDICAL_LICENSE"
+    RECORD_NUMBER = "RECORD_NUMBER"
+    STREET_ADDRESS = "STREET_ADDRESS"
     CRYPTO = "CRYPTO"
     IP_ADDRESS = "IP_ADDRESS"
     MAC_ADDRESS = "MAC_ADDRESS"
@@ -32,9 +40,17 @@ class Category(Enum):
     API_KEY = "API_KEY"
     PRIVATE_KEY = "PRIVATE_KEY"
     PASSWORD = "PASSWORD"  # noqa: S105 - the name of a category
+    PERSON = "PERSON"
+    LOCATION = "LOCATION"
+    ORGANIZATION = "ORGANIZATION"
+    NRP = "NRP"
 
 
 ALL_CATEGORIES: Final = frozenset(Category)
+NAME_CATEGORIES: Final = frozenset(
+    {Category.PERSON, Category.LOCATION, Category.ORGANIZATION, Category.NRP}
+)
+"""Found by tier 2 alone. A policy has to name them: they need the ``ner`` flavour of the image."""
 
 CERTAIN: Final = 1.0
 """Score of a finding whose check digits are right, and of nothing else."""

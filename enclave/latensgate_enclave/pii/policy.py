@@ -16,7 +16,7 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar
 
 from latensgate_enclave.pii.errors import PolicyError
-from latensgate_enclave.pii.findings import Category
+from latensgate_enclave.pii.findings import NAME_CATEGORIES, Category
 from latensgate_shared import jcs
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Direction(Enum):
 
 _ACTIONS: Final = {action.name.lower(): action for action in Action}
 _CATEGORIES: Final = {category.value: category for category in Category}
+_ANY_CATEGORY: Final = {
+    name: category for name, category in _CATEGORIES.items() if category not in NAME_CATEGORIES
+}
+"""What ``*`` stands for: names must be named (ADR 0045)."""
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 _LATER: Final = frozenset({"hold"})
 """Members of the design that this release refuses rather than ignores."""
@@ -170,13 +174,13 @@ def _rules(
             field = f"{place}.{_known(direction_name, _DIRECTIONS, place)}"
             rule = _rule(value, field)
             exactness = 2 * (category_name != ANY) + (direction_name != ANY)
-            for category in _expanded(category_name, _CATEGORIES):
-                for direction in _expanded(direction_name, _DIRECTIONS):
+            for category in _expanded(category_name, _CATEGORIES, _ANY_CATEGORY):
+                for direction in _expanded(direction_name, _DIRECTIONS, _DIRECTIONS):
                     yield (category, direction), exactness, rule
 
 
-def _expanded(name: str, known: Mapping[str, T]) -> tuple[T, ...]:
-    return tuple(known.values()) if name == ANY else (known[name],)
+def _expanded(name: str, known: Mapping[str, T], every: Mapping[str, T]) -> tuple[T, ...]:
+    return tuple(every.values()) if name == ANY else (known[name],)
 
 
 def _rule(value: object, field: str) -> Rule:
