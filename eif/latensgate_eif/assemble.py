@@ -87,10 +87,11 @@ def assemble(recipe: Recipe, inputs: Inputs, store: Store) -> Assembled:
     Raises:
         BuildError: An input or tool is missing, or the recipe contradicts itself.
     """
+    roots = _roots(recipe)
     check_toolchain(inputs.toolchain)
     version = python_version(inputs)
     runtime = _runtime(recipe.repository, inputs, store)
-    bare = application_entries(recipe.repository, _roots(recipe), version)
+    bare = application_entries(recipe.repository, roots, version)
     compiled = compile_entries(runtime, {**runtime, **bare}, version)
     own = {path: entry for path, entry in compiled.items() if path.startswith("usr/local/")}
     others = {path: entry for path, entry in compiled.items() if path not in own}
@@ -107,6 +108,17 @@ def assemble(recipe: Recipe, inputs: Inputs, store: Store) -> Assembled:
         ),
     )
     return Assembled(image, ramdisks)
+
+
+def first_ramdisk(repository: Path, inputs: Inputs, store: Store) -> dict[str, Entry]:
+    """Return what is common to every image made from this lock: the first ramdisk's entries.
+
+    Raises:
+        BuildError: As `assemble` does.
+    """
+    check_toolchain(inputs.toolchain)
+    runtime = _runtime(repository, inputs, store)
+    return runtime | compile_entries(runtime, runtime, python_version(inputs))
 
 
 def _roots(recipe: Recipe) -> Roots:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +12,18 @@ from typing import NamedTuple
 
 import pytest
 
-from image_builds import DEPLOYMENT, KERNEL, SIMULATED_ROOT, assemble, copy_checkout, demand_tools
+from image_builds import (
+    DEPLOYMENT,
+    KERNEL,
+    KERNEL_SHA256,
+    SIMULATED_ROOT,
+    Surroundings,
+    another_date,
+    another_user,
+    copy_checkout,
+    demand_tools,
+    start_assembly,
+)
 from latensgate_eif.application import Flavour
 from latensgate_eif.assemble import COMMAND_LINE, Recipe
 from latensgate_eif.assemble import assemble as assemble_here
@@ -45,19 +55,25 @@ class Built(NamedTuple):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Three builds; the two of `core` in surroundings that have little in common."""
+    """Three builds at once; the two of `core` in surroundings that have little in common."""
     demand_tools()
     folder = tmp_path_factory.mktemp("images")
-    one = copy_checkout(folder / "one")
-    other = copy_checkout(folder / "another folder", one, reverse=True)
+    one = copy_checkout(folder / "one", at_s=1_000_000_000)
+    other = copy_checkout(folder / "another folder", one, reverse=True, at_s=1_900_000_000)
     images = Built(folder / "core.eif", folder / "again.eif", folder / "sim.eif", one)
-    assemble(one, images.core, TZ="UTC", LC_ALL="C", HOME=str(folder), PATH="/usr/bin:/bin")
-    before = os.umask(0o077)
-    try:
-        assemble(other, images.again, TZ="Asia/Kathmandu", LC_ALL="C.UTF-8", HOME="/nowhere")
-    finally:
-        os.umask(before)
-    assemble(one, images.sim, "--flavour", "sim", "--ca", str(SIMULATED_ROOT))
+    plain = {"TZ": "UTC", "LC_ALL": "C", "HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    strange = {"TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "HOME": "/nowhere", "USER": "another"}
+    first = Surroundings(plain)
+    second = Surroundings(strange | another_date(folder), 0o077, another_user())
+    roots = ("--flavour", "sim", "--ca", str(SIMULATED_ROOT))
+    running = [
+        start_assembly(one, images.core, within=first),
+        start_assembly(other, images.again, within=second),
+        start_assembly(one, images.sim, *roots, within=first),
+    ]
+    for process in running:
+        _, said = process.communicate()
+        assert not process.returncode, said.decode()
     return images
 
 
@@ -90,6 +106,7 @@ def test_flavours_differ_in_their_roots_alone(built: Built) -> None:
 
 
 def test_sections(image: Image) -> None:
+    assert hashlib.sha256(KERNEL).hexdigest() == KERNEL_SHA256
     assert image.kernel == KERNEL
     assert image.command_line == COMMAND_LINE
     assert len(image.ramdisks) == 3
