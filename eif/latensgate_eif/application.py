@@ -62,7 +62,8 @@ def simulated_roots(ca_pem: bytes) -> Roots:
         raise BuildError("roots: certificates in PEM expected") from None
     digests = sorted(one.fingerprint(hashes.SHA256()).hex() for one in certificates)
     listed = ", ".join(f'"{digest}"' for digest in digests)
-    return Roots(f'flavour = "sim"\ntls_root_sha256 = [{listed}]\n'.encode(), ca_pem)
+    text = f'flavour = "sim"\ntls_root_sha256 = [{listed}]\nreplaces_upstream_roots = true\n'
+    return Roots(text.encode(), ca_pem)
 
 
 def application_entries(repository: Path, roots: Roots, version: str) -> dict[str, Entry]:

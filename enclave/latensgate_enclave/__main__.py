@@ -48,6 +48,7 @@ from latensgate_enclave.upstream import BedrockUpstream
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from latensgate_enclave.measured import Deployment, MeasuredConfiguration
@@ -56,11 +57,20 @@ _FAILED: Final = 1
 
 
 def allowed_hosts(deployment: Deployment) -> frozenset[str]:
-    """Return the only hosts that egress may dial, from the measured Regions."""
+    """Return the only hosts that egress may dial, from the measured Regions and upstreams."""
     home = deployment.regions[0]
     services = ("bedrock", "bedrock-runtime", "kms")
     hosts = {f"{name}.{region}.amazonaws.com" for name in services for region in deployment.regions}
-    return frozenset({*hosts, f"sts.{home}.amazonaws.com"})
+    others = [upstream.authority for upstream in deployment.upstreams.values()]
+    return frozenset({*hosts, f"sts.{home}.amazonaws.com", *others})
+
+
+def own_contexts(configuration: MeasuredConfiguration) -> dict[str, ssl.SSLContext]:
+    """Return the TLS settings of upstreams that are believed under roots of their own."""
+    if configuration.trust.replaces_upstream_roots:
+        return {}
+    upstreams = configuration.deployment.upstreams.values()
+    return {each.authority: tls_context(each.tls_roots) for each in upstreams if each.tls_roots}
 
 
 def compose(
@@ -69,7 +79,7 @@ def compose(
     """Put the enclave together; what serves, and what is closed after it."""
     deployment = configuration.deployment
     context, hosts = tls_context(configuration.ca_pem), allowed_hosts(deployment)
-    egress = Egress(environment.dial, context, hosts, clock)
+    egress = Egress(environment.dial, context, hosts, clock, own_contexts(configuration))
     identity = UpstreamIdentity(egress, clock, deployment)
     client, recipient = KMSClient(egress, identity, clock), Recipient(environment.nsm, clock)
     keys = KeyRing(environment.nsm, clock, environment.entropy, Ed25519PrivateKey.generate())

@@ -1,4 +1,4 @@
-"""Calls to AWS: TLS that ends in here, over a byte tunnel of the parent.
+"""Calls to AWS and other upstreams: TLS that ends in here, over a byte tunnel of the parent.
 
 The parent sees host names and TLS records. Roots are pinned by the measured `trust.toml`; only
 hosts of a fixed list are dialled; the SHA-256 of the server's leaf certificate goes into receipts
@@ -13,6 +13,7 @@ import hashlib
 import ssl
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -32,7 +33,7 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
     from typing import Self, SupportsIndex
 
     from latensgate_enclave.clock import EnclaveClock
@@ -175,15 +176,22 @@ class Egress:
     Args:
         dial: The parent's tunnel.
         context: TLS settings, from `tls_context`.
-        hosts: The only hosts that are ever dialled.
+        hosts: The only hosts that are ever dialled, with the port where it is not 443.
         clock: Enclave time.
+        own_contexts: TLS settings of the hosts that have roots of their own.
     """
 
     def __init__(
-        self, dial: Dial, context: ssl.SSLContext, hosts: frozenset[str], clock: EnclaveClock
+        self,
+        dial: Dial,
+        context: ssl.SSLContext,
+        hosts: frozenset[str],
+        clock: EnclaveClock,
+        own_contexts: Mapping[str, ssl.SSLContext] = MappingProxyType({}),
     ) -> None:
         self._dial = dial
         self._context = context
+        self._own_contexts = own_contexts
         self._hosts = hosts
         self._clock = clock
         self._idle: dict[str, list[_Connection]] = {}
@@ -273,11 +281,13 @@ class Egress:
             ) from None
 
     async def _connect(self, host: str) -> _Connection:
-        _, tunnel = await self._dial(host, _HTTPS_PORT)
+        name, _, port = host.partition(":")
+        _, tunnel = await self._dial(name, int(port or _HTTPS_PORT))
+        context = self._own_contexts.get(host, self._context)
         with ExitStack() as undo:  # also when the connect timeout cancels this
             undo.callback(tunnel.transport.abort)
             try:
-                reader, writer = await _start_tls(tunnel, self._context, host)
+                reader, writer = await _start_tls(tunnel, context, name)
             except OSError:  # an SSLError is one, too
                 raise EgressError(
                     f"{host}: TLS failed under the pinned roots", nothing_sent=True

@@ -8,57 +8,53 @@ strictly: an unknown or missing key refuses to start, since a typo must not turn
 from __future__ import annotations
 
 import hashlib
-import re
-import ssl
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_enclave.measured_upstreams import (
+    MeasuredConfigurationError,
+    ModelRoute,
+    OpenAIUpstream,
+    Region,
+    Strict,
+    Upstreams,
+    certificates,
+    check_route,
+    check_upstreams,
+)
 from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+__all__ = [
+    "CallLimits",
+    "Deployment",
+    "MeasuredConfiguration",
+    "MeasuredConfigurationError",
+    "ModelRoute",
+    "OpenAIUpstream",
+    "Policy",
+    "Trust",
+    "load_measured_configuration",
+    "parse_table",
+]
+
 _Account = Annotated[str, Meta(pattern="^[0-9]{12}\\Z")]
-_Region = Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]\\Z")]
 _RoleARN = Annotated[
     str, Meta(pattern="^arn:aws:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}\\Z")
 ]
-_ModelId = Annotated[str, Meta(pattern="^[A-Za-z0-9._:/-]{1,256}\\Z")]
 _Alias = Annotated[str, Meta(min_length=1, max_length=256)]
+_PublicKey = Annotated[str, Meta(pattern="^([0-9a-f]{64})?\\Z")]
 _SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 _Positive = Annotated[int, Meta(ge=1)]
 _ModelTimeout = Annotated[int, Meta(ge=1, le=MODEL_TIMEOUT_MAX_MS)]
 
 
-class MeasuredConfigurationError(LatensgateError):
-    """A measured file is not what this release understands; the enclave does not start."""
-
-    code = ErrorCode.ERR_CONFIGURATION
-
-
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A TOML table with exactly these keys."""
-
-
-class ModelRoute(_Strict, frozen=True):
-    """Where an alias leads.
-
-    Attributes:
-        model_id: Bedrock model or inference profile id.
-        region: AWS Region of the call; one of the deployment's.
-        capabilities: Row of the policy's capability table.
-    """
-
-    model_id: _ModelId
-    region: _Region
-    capabilities: str
-
-
-class Deployment(_Strict, frozen=True):
+class Deployment(Strict, frozen=True):
     """`deployment.toml`: the operator's own values, in the last ramdisk (so in PCR0 and PCR2).
 
     Attributes:
@@ -68,17 +64,22 @@ class Deployment(_Strict, frozen=True):
         key_admin_role_arn: May disable and delete the key, nothing else.
         invocation_logging: What Bedrock invocation logging does: stops service, or is flagged.
         models: Alias → route.
+        upstreams: Name → server that speaks OpenAI's interface.
+        upstream_operator_key: Ed25519 public key, hex: whoever holds its other half, and nobody
+            else, may give the enclave credentials of upstreams. Empty: nobody.
     """
 
     account: _Account
-    regions: Annotated[tuple[_Region, ...], Meta(min_length=1)]
+    regions: Annotated[tuple[Region, ...], Meta(min_length=1)]
     service_role_arn: _RoleARN
     key_admin_role_arn: _RoleARN
     invocation_logging: Literal["refuse", "flag"]
     models: dict[_Alias, ModelRoute]
+    upstreams: Upstreams = msgspec.field(default_factory=dict[str, OpenAIUpstream])
+    upstream_operator_key: _PublicKey = ""
 
 
-class CallLimits(_Strict, frozen=True):
+class CallLimits(Strict, frozen=True):
     """How much is worked on at once, and for how long.
 
     Attributes:
@@ -91,7 +92,7 @@ class CallLimits(_Strict, frozen=True):
     max_concurrent: _Positive
 
 
-class Policy(_Strict, frozen=True):
+class Policy(Strict, frozen=True):
     """`policy.toml`: common to all deployments of a release.
 
     Attributes:
@@ -105,19 +106,22 @@ class Policy(_Strict, frozen=True):
     pii: dict[str, object]
 
 
-class Trust(_Strict, frozen=True):
+class Trust(Strict, frozen=True):
     """`trust.toml`: the TLS roots that egress believes, and nothing else.
 
     Attributes:
         flavour: `sim` images differ from production in this file and `ca.pem` alone.
         tls_root_sha256: SHA-256 of the DER of every certificate in `ca.pem`.
+        replaces_upstream_roots: Believe upstreams under `ca.pem`, too, whatever roots their tables
+            name: so one `deployment.toml` serves both flavours (ADR 0038).
     """
 
     flavour: Literal["production", "sim"]
     tls_root_sha256: Annotated[frozenset[_SHA256], Meta(min_length=1)]
+    replaces_upstream_roots: bool = False
 
 
-class MeasuredConfiguration(_Strict, frozen=True):
+class MeasuredConfiguration(Strict, frozen=True):
     """All of it, with the digests that the manifest states.
 
     Attributes:
@@ -137,7 +141,7 @@ class MeasuredConfiguration(_Strict, frozen=True):
     ca_pem: str
 
 
-_Table = TypeVar("_Table", bound=_Strict)
+_Table = TypeVar("_Table", bound=Strict)
 
 
 def parse_table(name: str, raw: bytes, kind: type[_Table]) -> _Table:
@@ -191,11 +195,9 @@ def _check_roles(deployment: Deployment) -> None:
 
 
 def _check_models(deployment: Deployment, policy: Policy) -> None:
+    check_upstreams(deployment.upstreams, deployment.upstream_operator_key)
     for alias, route in deployment.models.items():
-        if route.region not in deployment.regions:
-            raise MeasuredConfigurationError(
-                f"deployment.toml models.{alias}.region: not one of regions"
-            )
+        check_route(alias, route, deployment.regions, deployment.upstreams)
         if route.capabilities not in policy.capabilities:
             raise MeasuredConfigurationError(
                 f"deployment.toml models.{alias}.capabilities: policy.toml has no such row"
@@ -203,15 +205,7 @@ def _check_models(deployment: Deployment, policy: Policy) -> None:
 
 
 def _check_roots(trust: Trust, ca_pem: str) -> None:
-    blocks = re.findall(
-        "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", ca_pem, re.DOTALL
-    )
-    try:
-        found = frozenset(
-            hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks
-        )
-    except ValueError:
-        raise MeasuredConfigurationError("ca.pem: a certificate is not base64") from None
+    found = frozenset(hashlib.sha256(der).hexdigest() for der in certificates(ca_pem, "ca.pem"))
     if found != trust.tls_root_sha256:
         raise MeasuredConfigurationError(
             "ca.pem: its certificates are not exactly those of trust.toml tls_root_sha256"

@@ -29,12 +29,20 @@ class DeploymentError(LatensgateError):
     code = ErrorCode.ERR_CONFIGURATION
 
 
+class _Upstream(msgspec.Struct, frozen=True):
+    """A server that speaks OpenAI's interface, as far as a tunnel leads there."""
+
+    host: str
+    port: int = _HTTPS_PORT
+
+
 class _Content(msgspec.Struct, frozen=True):
     """The keys that matter here; the enclave refuses unknown ones."""
 
     regions: Annotated[tuple[_Region, ...], Meta(min_length=1)]
     invocation_logging: Literal["refuse", "flag"]
     models: dict[Annotated[str, Meta(min_length=1, max_length=256)], object]
+    upstreams: dict[str, _Upstream] = msgspec.field(default_factory=dict[str, _Upstream])
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -45,18 +53,20 @@ class Deployment(msgspec.Struct, frozen=True):
         refuses_logging: Whether Bedrock invocation logging stops service.
         models: Names that callers may ask for, sorted.
         digest: ``sha384:`` and hex of the file's bytes.
+        upstreams: ``host:port`` of the servers that speak OpenAI's interface.
     """
 
     regions: tuple[str, ...]
     refuses_logging: bool
     models: tuple[str, ...]
     digest: str
+    upstreams: frozenset[str] = frozenset()
 
     def egress_destinations(self) -> frozenset[str]:
         """Return every ``host:port`` that an enclave of this deployment dials."""
         hosts = {f"{name}.{region}.amazonaws.com" for name in _SERVICES for region in self.regions}
         hosts.add(f"sts.{self.regions[0]}.amazonaws.com")
-        return frozenset(f"{host}:{_HTTPS_PORT}" for host in hosts)
+        return frozenset(f"{host}:{_HTTPS_PORT}" for host in hosts) | self.upstreams
 
 
 def load_deployment(path: Path) -> Deployment:
@@ -77,4 +87,5 @@ def load_deployment(path: Path) -> Deployment:
         refuses_logging=content.invocation_logging == "refuse",
         models=tuple(sorted(content.models)),
         digest="sha384:" + hashlib.sha384(raw).hexdigest(),
+        upstreams=frozenset(f"{each.host}:{each.port}" for each in content.upstreams.values()),
     )

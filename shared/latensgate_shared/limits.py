@@ -214,6 +214,24 @@ PII_CACHE_MAX_BYTES: Final = 32 * MIB
 PII_DECODED_MAX_COUNT: Final = 256
 """Encoded stretches of one text that are decoded and scanned again; more are refused."""
 
+# --- policies and tenant settings (docs/spec/policy.md, docs/spec/settings.md) ---
+POLICY_LIST_MAX_COUNT: Final = 256
+"""Terms of a deny list, and of an allow list: each costs one search of each text."""
+POLICY_TERM_MAX_CHARS: Final = 256
+"""Of one term: a name, an address, a code word."""
+POLICY_RECOGNIZERS_MAX_COUNT: Final = 32
+"""Custom recognizers of one policy; each costs one pass over each text."""
+POLICY_PATTERN_MAX_CHARS: Final = 512
+"""Of one custom pattern: longer than the longest of Presidio's own but the URL's."""
+POLICY_PATTERN_MAX_INSTRUCTIONS: Final = 2_000
+"""Of the program that RE2 makes of a pattern: RE2's time for one character is bounded by it."""
+POLICY_CONTEXT_MAX_COUNT: Final = 16
+"""Context words of one custom recognizer."""
+SETTINGS_APPROVERS_MAX_COUNT: Final = 32
+"""Approvers of one tenant."""
+SETTINGS_CACHE_MAX_COUNT: Final = 1_024
+"""Verified settings that one enclave remembers; the oldest goes first and is verified again."""
+
 # --- long work beside the event loop of the enclave ---
 LONG_WORK_THREADS: Final = 4
 """Threads for what takes long: they share one interpreter, so more would only switch more."""

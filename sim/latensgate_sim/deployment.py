@@ -104,9 +104,9 @@ def write_config(folder: Path, world: World, deployment: str) -> Path:
     (folder / "deployment.toml").write_text(deployment)
     pem = world.ca_path.read_text(encoding="ascii")
     root_sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-    (folder / "trust.toml").write_text(
-        f'flavour = "sim"\ntls_root_sha256 = ["{root_sha256}"]\n', encoding="ascii"
-    )
+    lines = ['flavour = "sim"', f'tls_root_sha256 = ["{root_sha256}"]']
+    lines.append("replaces_upstream_roots = true")
+    (folder / "trust.toml").write_text("\n".join(lines) + "\n", encoding="ascii")
     (folder / "ca.pem").write_text(pem, encoding="ascii")
     return folder
 

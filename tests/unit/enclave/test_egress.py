@@ -8,9 +8,10 @@ import functools
 import hashlib
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 import pytest
@@ -60,13 +61,14 @@ class Far:
 
 
 @asynccontextmanager
-async def far(
+async def far(  # noqa: PLR0913  # each is one thing that may be wrong over there
     talk: Talk,
     *,
     issued: Issued | None = None,
     roots: EndpointCA | None = None,
     tls: bool = True,
     before_tls: bytes = b"",
+    own: Mapping[str, EndpointCA] = MappingProxyType({}),
 ) -> AsyncGenerator[Far]:
     writers: list[asyncio.StreamWriter] = []
     ended = asyncio.Event()
@@ -94,7 +96,9 @@ async def far(
 
     time = Time()
     pinned = tls_context((roots or ca()).pem)
-    egress = Egress(dial, pinned, frozenset({HOST}), cast("EnclaveClock", time))
+    contexts = {host: tls_context(authority.pem) for host, authority in own.items()}
+    hosts = frozenset({HOST, *own})
+    egress = Egress(dial, pinned, hosts, cast("EnclaveClock", time), contexts)
     try:
         yield Far(egress, time, dialled, ended)
     finally:
@@ -377,3 +381,23 @@ async def test_what_comes_unasked_does_not_answer_the_next_request() -> None:
         response = await there.egress.send(call())
     assert response.status == 200
     assert len(there.dialled) == 2
+
+
+UPSTREAM = "llm.example.com:8443"
+
+
+@in_loop
+async def test_an_upstream_has_its_own_port_and_roots() -> None:
+    issued = certificate("llm.example.com")
+    async with far(answering(OK), issued=issued, roots=EndpointCA(), own={UPSTREAM: ca()}) as there:
+        response = await there.egress.send(call(host=UPSTREAM))
+    assert response.status == 200
+    assert there.dialled == [("llm.example.com", 8443)]
+
+
+@in_loop
+async def test_roots_of_an_upstream_are_good_for_nobody_else() -> None:
+    own = {UPSTREAM: ca()}
+    async with far(answering(OK), issued=certificate(), roots=EndpointCA(), own=own) as there:
+        with pytest.raises(EgressError, match="TLS failed under the pinned roots"):
+            await there.egress.send(call())

@@ -14,13 +14,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from enclave_doubles import HOME, OTHER, deployment
+from enclave_doubles import HOME, OTHER, configuration, deployment
 from latensgate_enclave import VERSION
 from latensgate_enclave import __main__ as enclave_main
 from latensgate_enclave import server as server_module
 from latensgate_enclave.egress import EgressError
+from latensgate_enclave.measured import MeasuredConfiguration, OpenAIUpstream
 from latensgate_shared.calls import (
     AttestationCall,
     ConfigureKMSCall,
@@ -31,6 +33,7 @@ from latensgate_shared.calls import (
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
 from latensgate_sim.deployment import ADMIN_ROLE_ARN, SERVICE_ROLE_ARN
 from latensgate_sim.measure import Measurements
+from latensgate_sim.tls import EndpointCA
 from latensgate_sim.world import ACCOUNT, SimulatedEnclave, World
 from stack import ParentLink, write_config
 
@@ -53,6 +56,36 @@ def test_only_hosts_of_the_measured_regions_may_be_dialled() -> None:
             for region in (HOME, OTHER)
         ),
     }
+
+
+def upstreams(roots: str) -> MeasuredConfiguration:
+    """Two upstreams: one under the roots of `trust.toml`, one under its own."""
+    common = {"kind": "openai", "location": "a rack", "credential": "none"}
+    tables: dict[str, dict[str, object]] = {
+        "house": {**common, "host": "llm.example.com", "port": 8443, "tls_roots": roots},
+        "other": {**common, "host": "api.example.com"},
+    }
+    found = msgspec.convert(tables, dict[str, OpenAIUpstream])
+    base = configuration(roots)
+    return msgspec.structs.replace(
+        base, deployment=msgspec.structs.replace(base.deployment, upstreams=found)
+    )
+
+
+def test_upstreams_may_be_dialled_at_their_own_port() -> None:
+    measured = upstreams(EndpointCA().pem)
+    added = enclave_main.allowed_hosts(measured.deployment) - enclave_main.allowed_hosts(
+        deployment()
+    )
+    assert added == {"llm.example.com:8443", "api.example.com"}
+
+
+def test_roots_of_an_upstream_count_unless_trust_replaces_them() -> None:
+    measured = upstreams(EndpointCA().pem)
+    (authority,) = enclave_main.own_contexts(measured)
+    assert authority == "llm.example.com:8443"
+    trust = msgspec.structs.replace(measured.trust, replaces_upstream_roots=True)
+    assert enclave_main.own_contexts(msgspec.structs.replace(measured, trust=trust)) == {}
 
 
 @contextmanager

@@ -194,6 +194,12 @@ def test_deployment(tmp_path: Path) -> None:
     assert len(found.egress_destinations()) == 7
     assert "sts.us-east-1.amazonaws.com:443" in found.egress_destinations()
     assert found.digest.startswith("sha384:")
+    with file.open("a") as more:
+        more.write(
+            '[upstreams.a]\nhost = "a.example"\n[upstreams.b]\nhost = "b.example"\nport = 8443'
+        )
+    led = load_deployment(file).egress_destinations()
+    assert led - found.egress_destinations() == {"a.example:443", "b.example:8443"}
     for text in (
         "regions = []",
         "x = ",
