@@ -10,7 +10,13 @@ import click
 from latensgate_eif.exits import EPILOG, Exit
 from latensgate_eif.image_commands import build, diff, inspect, measure, sign
 from latensgate_eif.inputs import BuildError
-from latensgate_eif.release_commands import assemble_command, fetch, kernel
+from latensgate_eif.release_commands import (
+    assemble_command,
+    fetch,
+    inputs,
+    kernel,
+    manifest,
+)
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
@@ -23,7 +29,10 @@ def cli() -> None:
     """Nitro Enclave images: build, measure, inspect, sign, compare. No Docker, no AWS tools."""
 
 
-for command in (assemble_command, build, diff, fetch, inspect, kernel, measure, sign):
+for command in (
+    *(build, diff, inspect, measure, sign),
+    *(assemble_command, fetch, inputs, kernel, manifest),
+):
     cli.add_command(command)
 
 

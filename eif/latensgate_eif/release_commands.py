@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from latensgate_eif.application import Flavour
-from latensgate_eif.assemble import Assembled, Recipe, assemble
+from latensgate_eif.assemble import Assembled, Recipe, assemble, first_ramdisk
 from latensgate_eif.exits import EPILOG, Exit
 from latensgate_eif.files import FOLDER, READABLE, read_bounded, write_whole
 from latensgate_eif.image import encode_image
@@ -24,6 +24,7 @@ from latensgate_eif.record import (
     record_text,
     with_image,
 )
+from latensgate_eif.relock import relock
 from latensgate_eif.sbom import bill_of_materials
 from latensgate_eif.sizes import size_report
 from latensgate_eif.store import Store, default_store
@@ -89,6 +90,43 @@ def fetch(*, repository: Path, folder: Path | None, offline: bool, bundle: Path 
         click.echo(f"{one.sha256[:16]}  {store.path(one).name}")
     if bundle is not None:
         store.bundle(inputs.all, bundle)
+    return Exit.DONE
+
+
+@click.group(epilog=EPILOG)
+def inputs() -> None:
+    """eif/inputs.lock: everything of others that goes into an image."""
+
+
+@inputs.command("lock", epilog=EPILOG)
+@click.option("--repository", type=FOLDER, default=".", help="A checkout; by default this folder.")
+@click.option("--check", is_flag=True, help="Write nothing; end with 1 if something has moved.")
+def inputs_lock(*, repository: Path, check: bool) -> int:
+    """Rewrite the lock with what apt offers today and requirements/*.lock name.
+
+    Run apt-get update before. Kernel and images are other ones afterwards: build, test, and look at
+    what changed in eif/rootfs.manifest before you commit.
+    """
+    lock = repository / _LOCK
+    text, moved = relock(lock.read_bytes(), repository)
+    for one in moved:
+        click.echo(f"{one.name}: {one.old} -> {one.new}")
+    if not moved:
+        click.echo("nothing has moved")
+    elif not check:
+        write_whole(lock, text)
+    return Exit.DIFFERENT if moved and check else Exit.DONE
+
+
+@click.command(epilog=EPILOG)
+@_shared
+@click.option("--out", type=READABLE, required=True, help="Such as eif/rootfs.manifest.")
+def manifest(*, repository: Path, folder: Path | None, offline: bool, out: Path) -> int:
+    """Write what the first ramdisk of every image holds. Needs no kernel; ten seconds."""
+    entries = first_ramdisk(
+        repository, read_lock(repository), Store(folder or default_store(), offline=offline)
+    )
+    write_whole(out, manifest_text(_FIXED, [entries]).encode())
     return Exit.DONE
 
 

@@ -13,9 +13,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from latensgate_eif.inputs import BuildError, Package, Wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PLATFORMS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 """glibc of Debian 12 is 2.36; pip does not conclude from a newer one that older ones will do."""
@@ -93,15 +96,31 @@ def _is(file: Path, wanted: Package | Wheel) -> bool:
 def _fetch(wanted: Package | Wheel, folder: Path) -> str:
     """Ask apt or pip for one file; returns what they said."""
     if isinstance(wanted, Package):
-        command = ["apt-get", "download", "-qq", f"{wanted.name}={wanted.version}"]
-    else:
-        locked = folder / "wanted.txt"
-        locked.write_text(f"{wanted.name}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]
-        command += ["--python-version=3.11", "--implementation=cp"]
-        command += [f"--platform={name}_x86_64" for name in _PLATFORMS]
-        command += ["--platform=any", "--dest=.", "--requirement", locked.name]
+        return _run(["apt-get", "download", "-qq", f"{wanted.name}={wanted.version}"], folder)
+    return pip_download(wanted.name, wanted.version, [wanted.sha256], folder)
+
+
+def pip_download(name: str, version: str, hashes: Sequence[str], folder: Path) -> str:
+    """Have pip put the wheel that suits the image into a folder; returns what it said.
+
+    Args:
+        name: Of the distribution.
+        version: Exactly this.
+        hashes: SHA-256, hex: one of them the file has to have.
+        folder: Where to.
+    """
+    locked = folder / "wanted.txt"
+    named = "".join(f" --hash=sha256:{each}" for each in hashes)
+    locked.write_text(f"{name}=={version}{named}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]
+    command += ["--python-version=3.11", "--implementation=cp"]
+    command += [f"--platform={each}_x86_64" for each in _PLATFORMS]
+    command += ["--platform=any", "--dest=.", "--requirement", locked.name]
+    return _run(command, folder)
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
     try:
         done = subprocess.run(  # noqa: S603  # own arguments, values checked by the lock's patterns
             command, cwd=folder, capture_output=True, timeout=_FETCH_TIMEOUT_S, check=False
