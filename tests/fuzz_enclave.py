@@ -18,12 +18,13 @@ from cms_blobs import OAEP_SHA1, PKCS1_V15, Blob, make_blob, recipient_key
 from fuzz_examples import text_of
 from fuzz_forms import Node, Script, edited
 from latensgate_enclave.aws.cms import decrypt
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body
+from latensgate_enclave.aws.converse import build_converse_body
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
 from latensgate_enclave.aws.eventstream import EventMessage, EventStreamDecoder
 from latensgate_enclave.chat import parse_chat_request
 from latensgate_enclave.chat_texts import request_parts, with_request_texts
 from latensgate_enclave.http1 import ResponseEvent, ResponseReader
+from latensgate_enclave.model_traits import CAPABILITIES, ModelTraits
 from latensgate_shared.errors import LatensgateError
 from latensgate_shared.strict_json import parse_json_object
 
@@ -282,7 +283,10 @@ def _read_chat(text: bytes, flags: int) -> None:
     request = parse_chat_request(parse_json_object(text, max_bytes=JSON_MAX_BYTES))
     parts = request_parts(request)
     rewritten = with_request_texts(request, [part.text for part in parts])
-    traits = ModelTraits(sampling=not flags & 1, tools=not flags & 2, forced_tools=not flags & 4)
+    missing = {"sampling": flags & 1, "tools": flags & 2, "forced_tools": flags & 4}
+    traits = ModelTraits(
+        CAPABILITIES - {word for word, is_missing in missing.items() if is_missing}
+    )
     json.loads(build_converse_body(rewritten, traits))
 
 

@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from latensgate_enclave.chat_texts import answer_parts, with_answer_texts
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from latensgate_enclave.chat import ToolCall
+    from latensgate_enclave.pii import TextPart
     from latensgate_shared.strict_json import JSONObject
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -36,6 +41,15 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return what both cost together."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
 
     def to_openai(self) -> JSONObject:
         """Return the ``usage`` object."""
@@ -68,6 +82,14 @@ class ChatAnswer:
     finish_reason: FinishReason
     usage: Usage
     size_bytes: int = 0
+
+    def parts(self) -> list[TextPart]:
+        """Return every text that the answer would return."""
+        return answer_parts(self)
+
+    def with_texts(self, texts: Iterable[str]) -> ChatAnswer:
+        """Return the answer with its texts replaced, in the order of `parts`."""
+        return with_answer_texts(self, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,31 +192,37 @@ class ChunkRenderer:
 
     def __init__(self, head: CompletionHead, *, include_usage: bool) -> None:
         self._head = msgspec.json.encode(head.to_openai("chat.completion.chunk"))[:-1]
-        self._open = self._head + b',"choices":[{"index":0,"delta":'
+        self._open = b""
         self._close = b'}],"usage":null}' if include_usage else b"}]}"
         self._include_usage = include_usage
 
-    def begin(self) -> bytes:
-        """Return the first chunk, which alone names the role."""
-        return self._chunk(b'{"role":"assistant","content":"","refusal":null}')
+    def begin(self, choice: int) -> list[bytes]:
+        """Return the first chunk of a choice, which alone names the role."""
+        self._open = self._head + b',"choices":[{"index":%d,"delta":' % choice
+        return [self._chunk(b'{"role":"assistant","content":"","refusal":null}')]
 
-    def render(self, delta: ChatDelta) -> bytes | None:
-        """Return the chunk of a delta; None for usage that nobody asked for."""
+    def render(self, delta: ChatDelta) -> list[bytes]:
+        """Return the chunk of a delta."""
         if isinstance(delta, TextDelta):
-            return self._chunk(b'{"content":' + msgspec.json.encode(delta.text) + b"}")
+            return [self._chunk(b'{"content":' + msgspec.json.encode(delta.text) + b"}")]
         if isinstance(delta, Finished):
-            return self._chunk(b"{}", msgspec.json.encode(delta.finish_reason))
+            return [self._chunk(b"{}", msgspec.json.encode(delta.finish_reason))]
         if isinstance(delta, Usage):
-            usage = msgspec.json.encode(delta.to_openai())
-            whole = self._head + b',"choices":[],"usage":' + usage + b"}"
-            return whole if self._include_usage else None
+            return []
         call: JSONObject = {"index": delta.index}
         if isinstance(delta, ToolCallBegun):
             call["id"], call["type"] = delta.id, "function"
             call["function"] = {"name": delta.name, "arguments": ""}
         else:
             call["function"] = {"arguments": delta.arguments}
-        return self._chunk(msgspec.json.encode({"tool_calls": [call]}))
+        return [self._chunk(msgspec.json.encode({"tool_calls": [call]}))]
+
+    def end(self, usage: Usage) -> list[bytes]:
+        """Return the chunk without choices, if the caller asked for usage."""
+        if not self._include_usage:
+            return []
+        told = msgspec.json.encode(usage.to_openai())
+        return [self._head + b',"choices":[],"usage":' + told + b"}"]
 
     def _chunk(self, delta: bytes, finish_reason: bytes = b"null") -> bytes:
         middle = b',"logprobs":null,"finish_reason":'

@@ -24,20 +24,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-import msgspec
-
 from latensgate_enclave.aside import Aside
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, offered_tools
-from latensgate_enclave.chat import ChatRequest, RequestInvalidError, parse_chat_request
-from latensgate_enclave.chat_answer import CompletionHead, render_completion
-from latensgate_enclave.chat_texts import (
-    answer_parts,
-    request_parts,
-    tool_names,
-    with_answer_texts,
-    with_request_texts,
-)
+from latensgate_enclave.chat import RequestInvalidError
+from latensgate_enclave.chat_answer import CompletionHead
 from latensgate_enclave.events import Event
+from latensgate_enclave.model_traits import ModelTraits
+from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, parse_policy, scan_texts
 from latensgate_enclave.receipt_book import Facts
@@ -53,7 +45,6 @@ from latensgate_enclave.steps import (
     Sealed,
     Sink,
 )
-from latensgate_enclave.upstream import Forwarding
 from latensgate_shared.answer_records import (
     AnswerValues,
     encode_content_record,
@@ -70,7 +61,6 @@ from latensgate_shared.limits import (
     SEALED_ANSWER_MAX_BYTES,
     SEALED_REQUEST_MAX_BYTES,
 )
-from latensgate_shared.messages import DEFAULT_OPERATION
 from latensgate_shared.sealed import AnswerSealer, open_request, request_hash
 from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
 from latensgate_shared.strict_json import parse_json_object
@@ -78,13 +68,15 @@ from latensgate_shared.strict_json import parse_json_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from latensgate_enclave.chat_answer import ChatAnswer
+    from latensgate_enclave.measured import ModelRoute
+    from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
     from latensgate_enclave.pii import ScannedTexts, TextPart
     from latensgate_shared.sealed import OpenedRequest, OpeningKey
     from latensgate_shared.sealed_plaintext import SealedPlaintext
 
 _Result = TypeVar("_Result")
 _Input = ParamSpec("_Input")
+_Answer = TypeVar("_Answer", bound="ModelAnswer")
 _ASIDE_BYTES: Final = 8_192
 """Longer requests and answers are opened, checked, walked and translated, and longer texts scanned,
 in a thread: they must not hold up everyone else's frames."""
@@ -152,7 +144,7 @@ class Pipeline:
         scanned = await self.scan(admitted, record)
         forwarded = await self.forward(scanned, record)
         answered = await self.answer(forwarded, record)
-        body = self.render(opened, answered)
+        body = self.render(opened, admitted, answered)
         record.hash_content("returned", body)
         return body
 
@@ -238,21 +230,22 @@ class Pipeline:
                 "this release applies no tenant settings; leave tenant_root out",
                 code=ErrorCode.ERR_SETTINGS_REFUSED,
             )
-        if opened.outer.operation != DEFAULT_OPERATION:
+        operation = SERVED.get(opened.outer.operation)
+        if operation is None:
             raise LatensgateError(
-                f"this release answers {DEFAULT_OPERATION} only", code=ErrorCode.ERR_UNSUPPORTED
+                f"this release answers {', '.join(SERVED)} only", code=ErrorCode.ERR_UNSUPPORTED
             )
         policy = self.parts.floor
         if fields.policy is not None:
             policy = policy.joined(parse_policy(fields.policy))
         record.policy_digest = self.parts.floor_digest if fields.policy is None else policy.digest()
         size = len(opened.body_bytes)
-        request = await self.work(size, record.tenant_id, parse_chat_request, opened.body)
+        request = await self.work(size, record.tenant_id, operation.parse, opened.body)
         if request.stream != opened.outer.stream:
             raise RequestInvalidError("differs from the visible stream flag", param="stream")
         record.fields_dropped = request.dropped
         record.lap("validate")
-        return Admitted(request, policy, size)
+        return Admitted(operation, request, policy, size)
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         """Steps 4 and 5: find personal data in every text part and apply the policy.
@@ -261,14 +254,12 @@ class Pipeline:
             LatensgateError: `ERR_PII_HARD_FAIL`, `ERR_PII_ENGINE` or `ERR_TOO_LARGE`.
         """
         request, size = admitted.request, admitted.size_bytes
-        parts = await self.work(size, record.tenant_id, request_parts, request)
+        parts = await self.work(size, record.tenant_id, request.parts)
         budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)
         scanned = await self.scan_parts(parts, admitted.policy, budget, record)
         if scanned.changed:
-            masked = await self.work(
-                size, record.tenant_id, with_request_texts, request, scanned.texts
-            )
-            if tool_names(masked) != tool_names(request):
+            masked = await self.work(size, record.tenant_id, request.with_texts, scanned.texts)
+            if masked is None:
                 raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
             request = masked
         record.lap("scan")
@@ -302,16 +293,14 @@ class Pipeline:
             raise LatensgateError(
                 "no model of this name is deployed", code=ErrorCode.ERR_MODEL_UNKNOWN
             )
-        able = configuration.policy.capabilities[route.capabilities]
-        traits = ModelTraits(
-            sampling="sampling" in able, tools="tools" in able, forced_tools="forced_tools" in able
-        )
-        body = await self.work(
-            scanned.size_bytes, record.tenant_id, _translated, scanned.request, traits, record
+        traits = ModelTraits(configuration.policy.capabilities[route.capabilities])
+        size, tenant_id = scanned.size_bytes, record.tenant_id
+        calls = await self.work(
+            size, tenant_id, _translated, scanned.request, route, traits, record
         )
         record.model_served = route.model_id
         record.lap("translate")
-        return Forwarded(scanned, Forwarding(route, body, offered_tools(scanned.request)))
+        return Forwarded(scanned, calls)
 
     async def answer(self, forwarded: Forwarded, record: Record) -> Answered:
         """Step 7: call the model; scan what it says.
@@ -319,19 +308,27 @@ class Pipeline:
         Raises:
             LatensgateError: The call failed, or the policy refuses the answer.
         """
-        answer = await self.parts.upstream.converse(forwarded.forwarding, record.witness)
-        record.usage = answer.usage
+        answers: list[ModelAnswer] = []
+        for call in forwarded.calls:
+            answer = await self.parts.upstream.converse(call, record.witness)
+            record.add_usage(answer.usage)
+            answers.append(answer)
         record.lap("model")
-        return Answered(await self.scan_answer(forwarded.scanned, answer, record))
-
-    async def scan_answer(self, scanned: Scanned, answer: ChatAnswer, record: Record) -> ChatAnswer:
-        """Apply the policy to an answer."""
-        size, tenant_id = answer.size_bytes, record.tenant_id
-        parts = await self.work(size, tenant_id, answer_parts, answer)
         budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
+        scan = self.scan_answer
+        return Answered(
+            tuple([await scan(forwarded.scanned, each, budget, record) for each in answers])
+        )
+
+    async def scan_answer(
+        self, scanned: Scanned, answer: _Answer, budget: Budget, record: Record
+    ) -> _Answer:
+        """Apply the policy to one answer."""
+        size, tenant_id = answer.size_bytes, record.tenant_id
+        parts = await self.work(size, tenant_id, answer.parts)
         found = await self.scan_parts(parts, scanned.policy, budget, record)
         if found.changed:
-            answer = await self.work(size, tenant_id, with_answer_texts, answer, found.texts)
+            answer = await self.work(size, tenant_id, answer.with_texts, found.texts)
         record.lap("scan_answer")
         return answer
 
@@ -348,15 +345,15 @@ class Pipeline:
             return await self._aside.run(tenant_id, work, *arguments, **options)
         return work(*arguments, **options)
 
-    def completion_head(self, opened: Opened) -> CompletionHead:
-        """Return what every object of one answer repeats."""
-        identifier = "chatcmpl-" + opened.plaintext.fields.request_id.replace("-", "")
+    def completion_head(self, opened: Opened, operation: Operation) -> CompletionHead:
+        """Return what all objects of an answer repeat."""
+        identifier = operation.id_prefix + opened.plaintext.fields.request_id.replace("-", "")
         return CompletionHead(identifier, self.parts.clock.now_s(), opened.outer.model)
 
-    def render(self, opened: Opened, answered: Answered) -> bytes:
-        """Return the OpenAI answer as JSON."""
-        completion = render_completion(answered.answer, self.completion_head(opened))
-        return msgspec.json.encode(completion)
+    def render(self, opened: Opened, admitted: Admitted, answered: Answered) -> bytes:
+        """Return the answer as JSON."""
+        head = self.completion_head(opened, admitted.operation)
+        return admitted.operation.render(head, admitted.request, answered.answers)
 
     def release(
         self, opened: Opened, record: Record, sealer: AnswerSealer, error: WireError | None
@@ -393,7 +390,9 @@ def _open_and_parse(
     return opened, parse_plaintext(opened.plaintext), request_hash(sealed.wire)
 
 
-def _translated(request: ChatRequest, traits: ModelTraits, record: Record) -> bytes:
-    body = build_converse_body(request, traits)
-    record.hash_content("forwarded", body)
-    return body
+def _translated(
+    request: ModelRequest, route: ModelRoute, traits: ModelTraits, record: Record
+) -> tuple[Forwarding, ...]:
+    calls = request.translate(route, traits)
+    record.hash_content("forwarded", b"".join([call.body for call in calls]))
+    return calls

@@ -102,6 +102,10 @@ class Record:
             for direction, count in directions.items():
                 own[direction] = own.get(direction, 0) + count
 
+    def add_usage(self, usage: Usage) -> None:
+        """Add what one model call cost; a request may take several."""
+        self.usage = usage if self.usage is None else self.usage + usage
+
     @property
     def pii_detected(self) -> bool:
         """Whether anything was found that the policy acts on."""

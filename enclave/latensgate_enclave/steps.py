@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from latensgate_enclave.chat import ChatRequest
-    from latensgate_enclave.chat_answer import ChatAnswer
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.envelope import TenantKeys
     from latensgate_enclave.environment import Environment
     from latensgate_enclave.keys import KeyRing, Publication
     from latensgate_enclave.measured import MeasuredConfiguration
+    from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
     from latensgate_enclave.pii import Policy, Tier1Engine
     from latensgate_enclave.receipt_book import ReceiptBook
     from latensgate_enclave.replay import ReplayWindow
-    from latensgate_enclave.upstream import BedrockUpstream, Forwarding
+    from latensgate_enclave.upstream import BedrockUpstream
     from latensgate_shared.answer_records import AnswerValues
     from latensgate_shared.errors import ErrorCode
     from latensgate_shared.messages import Outer
@@ -81,12 +80,14 @@ class Admitted:
     """Fresh, new, and a request that can be honoured.
 
     Attributes:
+        operation: What is asked for, and writes the answer.
         request: As checked.
         policy: The effective one.
         size_bytes: Of its JSON: whether walking over it would hold others up.
     """
 
-    request: ChatRequest
+    operation: Operation
+    request: ModelRequest
     policy: Policy
     size_bytes: int
 
@@ -95,24 +96,24 @@ class Admitted:
 class Scanned:
     """Its texts are as the policy wants them."""
 
-    request: ChatRequest
+    request: ModelRequest
     policy: Policy
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Forwarded:
-    """What the model is sent."""
+    """What the model is sent: one call after the other."""
 
     scanned: Scanned
-    forwarding: Forwarding
+    calls: tuple[Forwarding, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answered:
-    """The model answered, and its texts are as the policy wants them, too."""
+    """The model answered each call, and its texts are as the policy wants them, too."""
 
-    answer: ChatAnswer
+    answers: tuple[ModelAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

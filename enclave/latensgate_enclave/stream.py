@@ -16,20 +16,20 @@ from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
-    ChunkRenderer,
     Finished,
     TextDelta,
     ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
-from latensgate_enclave.pii import Action, Direction
+from latensgate_enclave.pii import Action, Budget, Direction
 from latensgate_shared.answer_records import encode_content_record, encode_error_record
 from latensgate_shared.errors import MalformedError, TooLargeError
 from latensgate_shared.limits import (
     BEDROCK_ANSWER_MAX_BYTES,
     CALL_BODY_MAX_BYTES,
     CHUNK_FRAMED_MAX_BYTES,
+    PII_ANSWER_MAX_CHARS,
     SEALED_ANSWER_CHUNKS_MAX_COUNT,
 )
 from latensgate_shared.sealed import AnswerSealer
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latensgate_enclave.chat_answer import ChatDelta, FinishReason
+    from latensgate_enclave.operation import Forwarding, StreamRenderer
     from latensgate_enclave.pii import Policy
     from latensgate_enclave.pipeline import Pipeline
     from latensgate_enclave.record import Record, StreamedHash
-    from latensgate_enclave.steps import Opened, Released, Sealed, Sink
+    from latensgate_enclave.steps import Opened, Released, Scanned, Sealed, Sink
     from latensgate_shared.error_answers import WireError
     from latensgate_shared.strict_json import JSONObject
 
@@ -78,7 +79,6 @@ class _StreamedAnswer:
         self._opened = opened
         self._record = record
         self._sink = sink
-        self._whole = _Collector()
         self._bytes_left = _STREAM_MAX_BYTES
         self._chunks_left = _STREAM_MAX_CHUNKS
         self._unsent = b""
@@ -90,23 +90,33 @@ class _StreamedAnswer:
         admitted = await pipeline.admit(self._opened, record)
         scanned = await pipeline.scan(admitted, record)
         forwarded = await pipeline.forward(scanned, record)
-        renderer = ChunkRenderer(
-            pipeline.completion_head(self._opened), include_usage=scanned.request.include_usage
-        )
-        held = _must_hold(scanned.policy)
-        self._send(renderer.begin())
+        head = pipeline.completion_head(self._opened, admitted.operation)
+        renderer = admitted.operation.stream_renderer(head, scanned.request)
+        budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
+        for choice, call in enumerate(forwarded.calls):
+            await self._send_all(renderer.begin(choice))
+            await self._pass_on(call, scanned, renderer, budget)
+        await self._send_all(renderer.end(record.usage or Usage(0, 0)))
+
+    async def _pass_on(
+        self, call: Forwarding, scanned: Scanned, renderer: StreamRenderer, budget: Budget
+    ) -> None:
+        """Send what the model says to one call."""
+        pipeline, record = self._pipeline, self._record
+        held, collected = _must_hold(scanned.policy), _Collector()
         upstream = pipeline.parts.upstream
-        async with upstream.converse_stream(forwarded.forwarding, record.witness) as pieces:
+        async with upstream.converse_stream(call, record.witness) as pieces:
             async for deltas in pieces:
-                self._whole.add(deltas)
+                collected.add(deltas)
                 if not held:
-                    await self._send_all(renderer, deltas)
-        record.usage = self._whole.usage
+                    await self._render_all(renderer, deltas)
+        if collected.usage is not None:
+            record.add_usage(collected.usage)
         record.lap("model")
-        whole = await pipeline.work(self._whole.size_bytes, record.tenant_id, self._whole.answer)
-        answer = await pipeline.scan_answer(scanned, whole, record)
+        whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
+        answer = await pipeline.scan_answer(scanned, whole, budget, record)
         if held:
-            await self._send_all(renderer, _as_deltas(answer))
+            await self._render_all(renderer, _as_deltas(answer))
 
     def conclude(self, outcome: WireError | None) -> None:
         """Send the error, if there is one, and the final chunk. Nothing is awaited in between."""
@@ -124,13 +134,16 @@ class _StreamedAnswer:
             self._unsent += self._sealer.content(encode_error_record(outcome, pad=True))
         return self._pipeline.release(self._opened, self._record, self._sealer, outcome)
 
-    async def _send_all(self, renderer: ChunkRenderer, deltas: Sequence[ChatDelta]) -> None:
+    async def _render_all(self, renderer: StreamRenderer, deltas: Sequence[ChatDelta]) -> None:
         for delta in deltas:
-            for piece in _cut(delta):
-                chunk = renderer.render(piece)
-                if chunk is not None:
-                    self._send(chunk)
-                    await self._sink.drained()
+            if not isinstance(delta, Usage):
+                for piece in _cut(delta):
+                    await self._send_all(renderer.render(piece))
+
+    async def _send_all(self, events: Sequence[bytes]) -> None:
+        for event in events:
+            self._send(event)
+            await self._sink.drained()
 
     def _send(self, body: bytes) -> None:
         content = encode_content_record(body, pad=True)

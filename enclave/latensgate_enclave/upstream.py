@@ -7,11 +7,9 @@ account, Region, and whether that account logs invocations. Nothing is retried h
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from latensgate_enclave.aws.bedrock import bedrock_scope, converse_request, verify_success
-from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
+from latensgate_enclave.aws.bedrock import bedrock_scope, runtime_request, verify_success
 from latensgate_enclave.aws.eventstream import EventStreamDecoder
 from latensgate_enclave.aws.sigv4 import sign
 from latensgate_enclave.egress import Call
@@ -21,31 +19,16 @@ from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES, BEDROCK_STREAM_MA
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from latensgate_enclave.chat_answer import ChatAnswer, ChatDelta
+    from latensgate_enclave.chat_answer import ChatDelta
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.egress import Egress, Reply
     from latensgate_enclave.identity import CheckedIdentity, UpstreamIdentity
-    from latensgate_enclave.measured import ModelRoute
+    from latensgate_enclave.operation import AnswerReader, Forwarding, ModelAnswer
     from latensgate_shared.strict_json import JSONObject
 
 _OK = 200
 Witness: TypeAlias = "Callable[[JSONObject], None]"
 """Takes the evidence of one call, as receipts state it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarding:
-    """What is sent to a model.
-
-    Attributes:
-        route: Where to.
-        body: Converse JSON; exactly these bytes are hashed into the receipt.
-        offered: Names of the tools that the answer may call.
-    """
-
-    route: ModelRoute
-    body: bytes
-    offered: frozenset[str]
 
 
 class BedrockUpstream:
@@ -66,7 +49,7 @@ class BedrockUpstream:
         self._clock = clock
         self._deadline_ms = deadline_ms
 
-    async def converse(self, forwarding: Forwarding, witness: Witness) -> ChatAnswer:
+    async def converse(self, forwarding: Forwarding, witness: Witness) -> ModelAnswer:
         """Return a whole answer.
 
         Args:
@@ -77,7 +60,7 @@ class BedrockUpstream:
             LatensgateError: No checked credentials, no connection, or Bedrock refused.
         """
         response = await self._egress.send(self._call(forwarding, witness, stream=False))
-        return parse_converse_answer(verify_success(response).body, offered=forwarding.offered)
+        return forwarding.reader.whole(verify_success(response).body)
 
     @asynccontextmanager
     async def converse_stream(
@@ -94,13 +77,14 @@ class BedrockUpstream:
             if reply.head.status != _OK:
                 body = b"".join([piece async for piece in reply])
                 verify_success(HttpResponse(reply.head.status, reply.head.headers, body))
-            async with aclosing(_deltas(reply, offered=forwarding.offered)) as deltas:
+            async with aclosing(_deltas(reply, forwarding.reader)) as deltas:
                 yield deltas
 
     def _call(self, forwarding: Forwarding, witness: Witness, *, stream: bool) -> Call:
         route = forwarding.route
         identity = self._identity.for_region(route.region)
-        request = converse_request(route.region, route.model_id, forwarding.body, stream=stream)
+        method = "converse-stream" if stream else forwarding.method
+        request = runtime_request(route.region, route.model_id, forwarding.body, method)
         scope, at_s = bedrock_scope(route.region), self._clock.now_s()
         signed = sign(request, identity.credentials, scope, at_s=at_s)
         limit = BEDROCK_STREAM_MAX_BYTES if stream else BEDROCK_ANSWER_MAX_BYTES
@@ -111,8 +95,8 @@ class BedrockUpstream:
         return Call(signed, limit, self._deadline_ms, connected)
 
 
-async def _deltas(reply: Reply, *, offered: frozenset[str]) -> AsyncGenerator[list[ChatDelta]]:
-    decoder, stream = EventStreamDecoder(), ConverseStream(offered=offered)
+async def _deltas(reply: Reply, reader: AnswerReader) -> AsyncGenerator[list[ChatDelta]]:
+    decoder, stream = EventStreamDecoder(), reader.stream()
     async for piece in reply:
         for message in decoder.receive(piece):
             deltas = stream.receive(message)

@@ -23,7 +23,7 @@ from collections.abc import (
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha384
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -75,6 +75,8 @@ from stack import DEPLOYMENT, MODEL
 
 if TYPE_CHECKING:
     from latensgate_enclave.chat_answer import ChatDelta
+    from latensgate_enclave.operation import Forwarding, ModelAnswer
+    from latensgate_enclave.pii import Budget
     from latensgate_enclave.receipt_book import Facts
     from latensgate_enclave.record import Record
     from latensgate_enclave.steps import (
@@ -86,10 +88,11 @@ if TYPE_CHECKING:
         Sealed,
         Sink,
     )
-    from latensgate_enclave.upstream import Forwarding, Witness
+    from latensgate_enclave.upstream import Witness
     from latensgate_shared.receipts import Receipt
     from latensgate_shared.strict_json import JSONObject
 
+_Answer = TypeVar("_Answer", bound="ModelAnswer")
 ROUNDS: Final = 120
 REQUESTS: Final = 10
 STREAM_ROUNDS: Final = 15
@@ -233,13 +236,15 @@ class TimedPipeline(Pipeline):
         with self.stages.at("translate"):
             return await super().forward(scanned, record)
 
-    async def scan_answer(self, scanned: Scanned, answer: ChatAnswer, record: Record) -> ChatAnswer:
+    async def scan_answer(
+        self, scanned: Scanned, answer: _Answer, budget: Budget, record: Record
+    ) -> _Answer:
         with self.stages.at("scan"):
-            return await super().scan_answer(scanned, answer, record)
+            return await super().scan_answer(scanned, answer, budget, record)
 
-    def render(self, opened: Opened, answered: Answered) -> bytes:
+    def render(self, opened: Opened, admitted: Admitted, answered: Answered) -> bytes:
         with self.stages.at("translate"):
-            return super().render(opened, answered)
+            return super().render(opened, admitted, answered)
 
 
 @dataclass

@@ -12,9 +12,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from latensgate_enclave.aws.bedrock import bedrock_scope, converse_request
+from latensgate_enclave.aws.bedrock import bedrock_scope, runtime_request
 from latensgate_enclave.aws.sigv4 import Credentials, sign
 from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Call, Egress, tls_context
@@ -43,9 +43,10 @@ class Target:
 
     def signed(self) -> HttpRequest:
         """Return the request, signed now."""
-        request = converse_request(
-            self.region, self.model_id, self.body.encode(), stream=self.stream
+        method: Literal["converse", "converse-stream"] = (
+            "converse-stream" if self.stream else "converse"
         )
+        request = runtime_request(self.region, self.model_id, self.body.encode(), method)
         scope = bedrock_scope(self.region)
         return sign(request, Credentials(*self.credentials), scope, at_s=int(time.time()))
 

@@ -13,7 +13,7 @@ from botocore.model import OperationModel
 from botocore.validate import ParamValidator
 
 from latensgate_enclave.aws.bedrock import UpstreamError
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body
+from latensgate_enclave.aws.converse import build_converse_body
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
 from latensgate_enclave.aws.eventstream import EventMessage, EventStreamDecoder, EventStreamError
 from latensgate_enclave.chat import (
@@ -31,6 +31,7 @@ from latensgate_enclave.chat_answer import (
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.model_traits import ModelTraits
 from latensgate_shared.strict_json import parse_json_object
 from paths import published
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from latensgate_enclave.aws.errors import error_name
@@ -59,21 +59,26 @@ def verify_success(response: HttpResponse) -> HttpResponse:
     return response
 
 
-def converse_request(region: str, model_id: str, body: bytes, *, stream: bool) -> HttpRequest:
-    """Return the unsigned Converse or ConverseStream request.
+def runtime_request(
+    region: str,
+    model_id: str,
+    body: bytes,
+    method: Literal["converse", "converse-stream", "invoke"],
+) -> HttpRequest:
+    """Return the unsigned request of one call of Bedrock's runtime.
 
     Args:
         region: As in ``eu-central-1``.
         model_id: Of AWS: a model, an inference profile or its ARN.
-        body: From ``converse.build_converse_body``.
-        stream: Which of the two operations.
+        body: Of the call.
+        method: Which of them.
     """
-    operation = "converse-stream" if stream else "converse"
-    accept = "application/vnd.amazon.eventstream" if stream else "application/json"
+    streamed = method == "converse-stream"
+    accept = "application/vnd.amazon.eventstream" if streamed else "application/json"
     return HttpRequest(
         "POST",
         f"bedrock-runtime.{region}.amazonaws.com",
-        f"/model/{quote(model_id, safe='')}/{operation}",
+        f"/model/{quote(model_id, safe='')}/{method}",
         (("content-type", "application/json"), ("accept", accept)),
         body,
     )

@@ -8,7 +8,6 @@ needs a ``toolConfig`` even if no tool is on offer now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,26 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latensgate_enclave.chat import ChatRequest, Message
+    from latensgate_enclave.model_traits import ModelTraits
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 _NO_OUTPUT: Final = "(no output)"
 """Stands for the empty result of a tool: Converse refuses an empty text and a missing one."""
 _NO_ARGUMENTS: Final[JSONObject] = {"type": "object", "properties": {}}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTraits:
-    """What one model takes, from the measured capability table.
-
-    Attributes:
-        sampling: ``temperature`` and ``top_p`` (the newest Claude models refuse both).
-        tools: Any tool use at all.
-        forced_tools: ``tool_choice`` other than ``auto`` and ``none``.
-    """
-
-    sampling: bool = True
-    tools: bool = True
-    forced_tools: bool = True
 
 
 def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
@@ -69,13 +54,13 @@ def offered_tools(request: ChatRequest) -> frozenset[str]:
 
 
 def _check_traits(request: ChatRequest, traits: ModelTraits) -> None:
-    if request.temperature is not None and (not traits.sampling or request.temperature > 1):
+    if request.temperature is not None and (not traits.can("sampling") or request.temperature > 1):
         raise UnsupportedError("this model does not take this temperature", param="temperature")
-    if request.top_p is not None and not traits.sampling:
+    if request.top_p is not None and not traits.can("sampling"):
         raise UnsupportedError("this model does not take top_p", param="top_p")
-    if request.tool_choice == "required" and not traits.forced_tools:
+    if request.tool_choice == "required" and not traits.can("forced_tools"):
         raise UnsupportedError("this model cannot be made to call a tool", param="tool_choice")
-    if _tool_names(request) and not traits.tools:
+    if _tool_names(request) and not traits.can("tools"):
         raise UnsupportedError("this model does not take tools", param="tools")
 
 

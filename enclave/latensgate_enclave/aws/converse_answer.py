@@ -287,6 +287,25 @@ class ConverseStream:
         return [_usage(_decode(payload, _Metadata).usage)]
 
 
+@dataclass(frozen=True, slots=True)
+class ConverseReader:
+    """Reads what Converse and ConverseStream answer to one request.
+
+    Attributes:
+        offered: ``offered_tools`` of the request.
+    """
+
+    offered: frozenset[str]
+
+    def whole(self, body: bytes) -> ChatAnswer:
+        """Read the body of a Converse answer."""
+        return parse_converse_answer(body, offered=self.offered)
+
+    def stream(self) -> ConverseStream:
+        """Begin to read a ConverseStream answer."""
+        return ConverseStream(offered=self.offered)
+
+
 def _stream_exception(message: EventMessage) -> UpstreamError:
     name = message.headers.get(":exception-type", message.headers.get(":error-code", ""))
     text = name if isinstance(name, str) else ""

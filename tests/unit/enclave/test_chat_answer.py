@@ -92,22 +92,22 @@ def chunk(delta: object, finish_reason: str | None = None, **more: object) -> di
 
 
 def rendered(renderer: ChunkRenderer, *deltas: ChatDelta) -> list[object]:
-    chunks = [renderer.render(delta) for delta in deltas]
-    return [json.loads(each) for each in chunks if each is not None]
+    chunks = [chunk for delta in deltas for chunk in renderer.render(delta)]
+    return [json.loads(each) for each in chunks]
 
 
 def test_chunks_without_usage() -> None:
     renderer = ChunkRenderer(HEAD, include_usage=False)
     role = chunk({"role": "assistant", "content": "", "refusal": None})
-    assert json.loads(renderer.begin()) == role
+    assert [json.loads(each) for each in renderer.begin(0)] == [role]
     found = rendered(
         renderer,
         TextDelta('a"\n'),
         ToolCallBegun(0, "t1", "f"),
         ToolCallDelta(0, "{}"),
         Finished("tool_calls"),
-        Usage(3, 2, 1, 1),
     )
+    assert not renderer.end(Usage(3, 2, 1, 1))
     opening = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": ""}}
     assert found == [
         chunk({"content": 'a"\n'}),
@@ -119,11 +119,13 @@ def test_chunks_without_usage() -> None:
 
 def test_chunks_with_usage() -> None:
     renderer = ChunkRenderer(HEAD, include_usage=True)
+    renderer.begin(0)
     assert rendered(renderer, TextDelta("a"), Finished("stop"), Usage(3, 2, 1, 1)) == [
         chunk({"content": "a"}, usage=None),
         chunk({}, "stop", usage=None),
-        {**REPEATED, "choices": [], "usage": USAGE},
     ]
+    (last,) = renderer.end(Usage(3, 2, 1, 1))
+    assert json.loads(last) == {**REPEATED, "choices": [], "usage": USAGE}
 
 
 def test_no_content_in_repr() -> None:

@@ -10,13 +10,13 @@ import pytest
 from latensgate_enclave.aws.bedrock import (
     UpstreamError,
     bedrock_scope,
-    converse_request,
     logging_state_request,
     parse_logging_state,
+    runtime_request,
     upstream_error,
     verify_success,
 )
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body, offered_tools
+from latensgate_enclave.aws.converse import build_converse_body, offered_tools
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
 from latensgate_enclave.aws.eventstream import EventMessage
 from latensgate_enclave.aws.sigv4 import SigningScope
@@ -31,6 +31,7 @@ from latensgate_enclave.chat_answer import (
     Usage,
 )
 from latensgate_enclave.http1 import HttpResponse
+from latensgate_enclave.model_traits import ModelTraits
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
@@ -143,15 +144,15 @@ def test_history_with_tool_use_gets_a_tool_config() -> None:
     ("request_", "traits", "param"),
     [
         (replace(asked(), temperature=1.1), TRAITS, "temperature"),
-        (replace(asked(), temperature=0.0), ModelTraits(sampling=False), "temperature"),
-        (replace(asked(), top_p=1.0), ModelTraits(sampling=False), "top_p"),
+        (replace(asked(), temperature=0.0), TRAITS.without("sampling"), "temperature"),
+        (replace(asked(), top_p=1.0), TRAITS.without("sampling"), "top_p"),
         (
             replace(asked(), tools=(LOOK_UP,), tool_choice="required"),
-            ModelTraits(forced_tools=False),
+            TRAITS.without("forced_tools"),
             "tool_choice",
         ),
-        (replace(asked(), tools=(LOOK_UP,)), ModelTraits(tools=False), "tools"),
-        (asked(USER, CALLS, *RESULTS), ModelTraits(tools=False), "tools"),
+        (replace(asked(), tools=(LOOK_UP,)), TRAITS.without("tools"), "tools"),
+        (asked(USER, CALLS, *RESULTS), TRAITS.without("tools"), "tools"),
         (asked(Message("assistant", ("x",)), USER), TRAITS, "messages"),
     ],
 )
@@ -441,13 +442,13 @@ def test_unnamed_errors(body: bytes) -> None:
 
 def test_requests() -> None:
     model = "arn:aws:bedrock:eu-central-1:111122223333:inference-profile/eu.x-v1:0"
-    request = converse_request("eu-central-1", model, b"{}", stream=False)
+    request = runtime_request("eu-central-1", model, b"{}", "converse")
     assert (request.method, request.host) == ("POST", "bedrock-runtime.eu-central-1.amazonaws.com")
     assert request.path == (
         "/model/arn%3Aaws%3Abedrock%3Aeu-central-1%3A111122223333%3A"
         "inference-profile%2Feu.x-v1%3A0/converse"
     )
-    streamed = converse_request("eu-central-1", "m", b"{}", stream=True)
+    streamed = runtime_request("eu-central-1", "m", b"{}", "converse-stream")
     assert streamed.path == "/model/m/converse-stream"
     assert dict(streamed.headers)["accept"] == "application/vnd.amazon.eventstream"
     state = logging_state_request("eu-central-1")

@@ -27,6 +27,7 @@ from enclave_doubles import (
     nothing,
 )
 from latensgate.verify import verify_receipt_chain
+from latensgate_enclave import chat_operation as operation_module
 from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.chat_answer import ChatAnswer, Usage
@@ -521,13 +522,13 @@ def test_a_long_request_is_checked_and_walked_in_a_thread(monkeypatch: pytest.Mo
     on_loop: dict[str, bool] = {}
 
     def watch(name: str) -> None:
-        work = getattr(pipeline_module, name)
+        work = getattr(operation_module, name)
 
         def watched(*arguments: object, **options: object) -> object:
             on_loop[name] = threading.current_thread() is threading.main_thread()
             return work(*arguments, **options)
 
-        monkeypatch.setattr(pipeline_module, name, watched)
+        monkeypatch.setattr(operation_module, name, watched)
 
     steps = ("parse_chat_request", "request_parts", "with_request_texts", "build_converse_body")
     for name in steps:

@@ -7,11 +7,13 @@ import pytest
 from enclave_client import chat
 from enclave_doubles import HOME, MODEL, Accident, Bench, bench, credentials, in_loop
 from latensgate_enclave.aws.bedrock import UpstreamError
-from latensgate_enclave.aws.converse import ModelTraits, build_converse_body
+from latensgate_enclave.aws.converse import build_converse_body
+from latensgate_enclave.aws.converse_answer import ConverseReader
 from latensgate_enclave.chat import parse_chat_request
-from latensgate_enclave.chat_answer import Finished, TextDelta, Usage
+from latensgate_enclave.chat_answer import ChatAnswer, Finished, TextDelta, Usage
 from latensgate_enclave.identity import IdentityRefusedError
-from latensgate_enclave.upstream import Forwarding
+from latensgate_enclave.model_traits import ModelTraits
+from latensgate_enclave.operation import Forwarding
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.strict_json import JSONObject
 from latensgate_sim.faults import Fault, FaultKind, throttled
@@ -21,7 +23,7 @@ from latensgate_sim.world import ACCOUNT
 def forwarding(made: Bench, text: str = "Hello") -> Forwarding:
     route = made.parts.configuration.deployment.models[MODEL]
     body = build_converse_body(parse_chat_request(chat(text)), ModelTraits())
-    return Forwarding(route, body, offered=frozenset())
+    return Forwarding(route, body, ConverseReader(frozenset()))
 
 
 @in_loop
@@ -33,6 +35,7 @@ async def test_an_answer_comes_with_evidence_of_who_gave_it() -> None:
         seen: list[JSONObject] = []
         answer = await made.parts.upstream.converse(forwarding(made), seen.append)
         (evidence,) = seen
+        assert isinstance(answer, ChatAnswer)
         assert answer.text == ("You said: Hello",)
         leaf = evidence.pop("leaf_certificate_sha256")
         assert isinstance(leaf, str)

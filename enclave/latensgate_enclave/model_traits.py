@@ -1,0 +1,50 @@
+"""What one model can do: a row of the measured capability table (`policy.toml`).
+
+A word that is missing takes something away and never adds: what a row does not name is emulated
+where that is possible and refused otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args
+
+Capability: TypeAlias = Literal[
+    "sampling",
+    "tools",
+    "forced_tools",
+    "tools_streaming",
+    "parallel_off",
+    "strict_tools",
+    "json_schema",
+    "images",
+    "documents",
+    "audio",
+    "reasoning_effort",
+    "reasoning_thinking",
+    "reasoning_nova",
+    "system_mid",
+    "prefill",
+    "service_tier",
+]
+CAPABILITIES: Final[frozenset[str]] = frozenset(get_args(Capability))
+"""All words that a row may hold; docs/compatibility.md says what each is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What one model takes.
+
+    Attributes:
+        able: Words of `CAPABILITIES`.
+    """
+
+    able: frozenset[str] = CAPABILITIES
+
+    def can(self, capability: Capability) -> bool:
+        """Whether the row names it."""
+        return capability in self.able
+
+    def without(self, *capabilities: Capability) -> ModelTraits:
+        """Return the traits of a model that cannot do these."""
+        return ModelTraits(self.able.difference(capabilities))

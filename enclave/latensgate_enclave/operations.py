@@ -1,0 +1,15 @@
+"""The operations that this release answers, by the name that `outer.operation` gives them."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from latensgate_enclave.chat_operation import ChatOperation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from latensgate_enclave.operation import Operation
+
+SERVED: Final[Mapping[str, Operation]] = MappingProxyType({"chat.completions": ChatOperation()})
