@@ -1,4 +1,4 @@
-"""Bedrock's runtime: Converse and ConverseStream (REST JSON, binary event stream).
+"""Bedrock's runtime: Converse, ConverseStream and InvokeModel (REST JSON, binary event stream).
 
 Judge: boto3 parses every answer, stream and error (tests/conformance).
 """
@@ -13,11 +13,11 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from latensgate_sim import eventstream
+from latensgate_sim import embeddings, eventstream
 from latensgate_sim.converse import ConverseRequest, invalid, parse_converse
 from latensgate_sim.errors import AWSError, CutConnectionError
 from latensgate_sim.faults import Fault, FaultKind, FaultSwitch, strike
@@ -60,14 +60,18 @@ class BedrockRuntime:
         """Answer one HTTP request."""
         try:
             self.checker.verify(request)
-            model_id, stream = _route(request)
+            model_id, operation = _route(request)
+            stream = operation == "ConverseStream"
             self.seen.append(request.body)
-            fault = self.faults.take("ConverseStream" if stream else "Converse")
+            fault = self.faults.take(operation)
             instead = await strike(fault)
             if instead is not None:
                 return instead
             if self.forward is not None:
                 return await self.forward.send(self.checker.region, request)
+            if operation == "InvokeModel":
+                return _embedded(embeddings.invoke(model_id, request.body))
+            embeddings.refuse_converse(model_id)
             model = self._model(model_id, request.body, stream=stream)
             if stream:
                 return _stream_response(_stream(model, fault))
@@ -110,15 +114,22 @@ def _next(iterator: Iterator[Event]) -> Event | None:
     return next(iterator, None)
 
 
-def _route(request: Request) -> tuple[str, bool]:
+_OPERATIONS: Final = {
+    "converse": "Converse",
+    "converse-stream": "ConverseStream",
+    "invoke": "InvokeModel",
+}
+
+
+def _route(request: Request) -> tuple[str, str]:
     expected = 4
     parts = request.path.split("/")
     known = len(parts) == expected and parts[1] == "model"
-    if not known or parts[3] not in {"converse", "converse-stream"}:
+    if not known or parts[3] not in _OPERATIONS:
         raise AWSError(404, "UnknownOperationException", "no such operation")
     if request.method != "POST":
         raise AWSError(405, "UnknownOperationException", "POST is needed")
-    return unquote(parts[2]), parts[3] == "converse-stream"
+    return unquote(parts[2]), _OPERATIONS[parts[3]]
 
 
 async def _unary(call: _Call) -> Response:
@@ -244,6 +255,12 @@ def _event(event_type: str, payload: Mapping[str, object]) -> bytes:
     # Bedrock pads every event with "p" so that lengths on the wire say less
     padding = letters[: 1 + secrets.randbelow(_PADDING_MAX_CHARS)]
     return eventstream.event(event_type, json.dumps({**payload, "p": padding}).encode())
+
+
+def _embedded(answer: embeddings.Embedded) -> Response:
+    made = _response(200, answer.body)
+    counted = {"X-Amzn-Bedrock-Input-Token-Count": str(answer.input_tokens)}
+    return replace(made, headers={**made.headers, **counted})
 
 
 def _response(status: int, body: bytes) -> Response:
