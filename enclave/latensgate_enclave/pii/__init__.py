@@ -16,10 +16,10 @@ from latensgate_enclave.pii.errors import (
     PIIEngineError,
     PIIHardFailError,
     PIITooLargeError,
-    PolicyError,
 )
 from latensgate_enclave.pii.findings import Category, Finding
 from latensgate_enclave.pii.policy import Action, Direction, Policy, Rule, parse_policy
+from latensgate_shared.pii_policy import PolicyError
 
 __all__ = [
     "Action",

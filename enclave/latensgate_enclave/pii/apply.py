@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii.policy import Rule
 
 _PAIR: Final = 2
+_REPLACED: Final = frozenset({Action.MASK, Action.PSEUDONYMISE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ def _masked(text: str, findings: tuple[Finding, ...], rules: Mapping[Category, R
     if not findings:
         return text  # the very same: nothing was changed
     for finding in findings:
-        if rules[finding.category].action is not Action.MASK:
+        if rules[finding.category].action not in _REPLACED:
             continue
         if named is not None and finding.start < done:
             named = max(named, finding, key=_length)

@@ -64,20 +64,6 @@ class PIITooLargeError(LatensgateError):
     code = ErrorCode.ERR_TOO_LARGE
 
 
-class PolicyError(LatensgateError):
-    """A policy that is not what the specification says; names the field.
-
-    Attributes:
-        field: Path of the member at fault, for example ``rules.EMAIL_ADDRESS.prompt.action``.
-    """
-
-    code = ErrorCode.ERR_POLICY_INVALID
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
-
-
 class PIIHardFailError(LatensgateError):
     """Data of a category was found that the policy lets nobody forward.
 

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
+
+from latensgate_shared.pii_names import OF_POLICIES, Category
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+__all__ = [
+    "ALL_CATEGORIES",
+    "CERTAIN",
+    "Category",
+    "Finding",
+    "by_position",
+    "merge",
+    "without_explained",
+]
 
-class Category(Enum):
-    """Every category that a policy can name. Names are Presidio's where it has one.
-
-    ``…_INVALID`` has the form and the issuer or country of its namesake, and wrong check digits: a
-    typing error more often than not, so a policy may want to mask it and not to refuse it.
-    """
-
-    EMAIL_ADDRESS = "EMAIL_ADDRESS"
-    PHONE_NUMBER = "PHONE_NUMBER"
-    CREDIT_CARD = "CREDIT_CARD"
-    CREDIT_CARD_INVALID = "CREDIT_CARD_INVALID"
-    IBAN_CODE = "IBAN_CODE"
-    IBAN_CODE_INVALID = "IBAN_CODE_INVALID"
-    US_SSN = "US_SSN"
-    US_ITIN = "US_ITIN"
-    US_PASSPORT = "US_PASSPORT"
-    US_BANK_NUMBER = "US_BANK_NUMBER"
-    UK_NHS = "UK_NHS"
-    MEDICAL_LICENSE = "MEDICAL_LICENSE"
-    RECORD_NUMBER = "RECORD_NUMBER"
-    STREET_ADDRESS = "STREET_ADDRESS"
-    CRYPTO = "CRYPTO"
-    IP_ADDRESS = "IP_ADDRESS"
-    MAC_ADDRESS = "MAC_ADDRESS"
-    UUID = "UUID"
-    URL = "URL"
-    DATE_TIME = "DATE_TIME"
-    API_KEY = "API_KEY"
-    PRIVATE_KEY = "PRIVATE_KEY"
-    PASSWORD = "PASSWORD"  # noqa: S105 - the name of a category
-    PERSON = "PERSON"
-    LOCATION = "LOCATION"
-    ORGANIZATION = "ORGANIZATION"
-    NRP = "NRP"
-
-
-ALL_CATEGORIES: Final = frozenset(Category)
-NAME_CATEGORIES: Final = frozenset(
-    {Category.PERSON, Category.LOCATION, Category.ORGANIZATION, Category.NRP}
-)
-"""Found by tier 2 alone. A policy has to name them: they need the ``ner`` flavour of the image."""
-
+ALL_CATEGORIES: Final = frozenset(Category) - OF_POLICIES
+"""All that an engine can find."""
 CERTAIN: Final = 1.0
 """Score of a finding whose check digits are right, and of nothing else."""
 
