@@ -44,6 +44,8 @@ SPACE: Final = {
     "API_KEY": "API_KEY",
     "PASSWORD": "PASSWORD",
     "BANK_ACCOUNT_NUMBER": "US_BANK_NUMBER",
+    "STREET_ADDRESS": "STREET_ADDRESS",
+    "MEDICAL_RECORD_NUMBER": "RECORD_NUMBER",
 }
 """Type of the sets → our category."""
 MIN_IOU: Final = 0.5

@@ -13,15 +13,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from latensgate_enclave.pii.addresses import addresses
 from latensgate_enclave.pii.borrowed import borrowed, judged_by
 from latensgate_enclave.pii.errors import PIIEngineError, PIITooLargeError
 from latensgate_enclave.pii.findings import ALL_CATEGORIES, CERTAIN, Category, Finding, merge
 from latensgate_enclave.pii.matching import Gate, Regex
 from latensgate_enclave.pii.normalise import View, view_of
-from latensgate_enclave.pii.numbers import cards, ibans
+from latensgate_enclave.pii.numbers import cards, ibans, invalid_cards, invalid_ibans
 from latensgate_enclave.pii.own import own
 from latensgate_enclave.pii.phones import DEFAULT_REGIONS, phones
 from latensgate_enclave.pii.presidio import load_recognizers
+from latensgate_enclave.pii.records import record_numbers
 from latensgate_shared import jcs
 from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
 
@@ -191,7 +193,9 @@ def _find(armed: _Armed, view: View, context: _Context) -> Iterable[Finding]:
 
 
 def _with_context(span: Span, recognizer: Recognizer, context: _Context) -> float:
-    if span.score >= CERTAIN or recognizer.context.isdisjoint(context.words_before(span.start)):
+    if not 0 < span.score < CERTAIN or recognizer.context.isdisjoint(
+        context.words_before(span.start)
+    ):
         return span.score
     return min(_NEARLY_CERTAIN, max(span.score + CONTEXT_BOOST, CONTEXT_MIN_SCORE))
 
@@ -202,7 +206,11 @@ def _all_recognizers(settings: EngineSettings) -> tuple[Recognizer, ...]:
         *borrowed(loaded),
         *own(judged_by(loaded["MacAddressRecognizer"])),
         cards(),
+        invalid_cards(),
         ibans(loaded["IbanRecognizer"]),
+        invalid_ibans(loaded["IbanRecognizer"]),
+        addresses(),
+        record_numbers(),
         phones(settings.phone_regions),
     )
 

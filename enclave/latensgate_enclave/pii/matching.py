@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import re2  # type: ignore[import-untyped] # publishes no types; the protocols below state them
 
-from latensgate_enclave.pii.errors import PIIEngineError
+from latensgate_enclave.pii.errors import PIIPatternError
 from latensgate_shared.limits import PII_REGEX_MAX_BYTES
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ class Regex:
             group: Group whose span is the match; 0 is the whole.
 
         Raises:
-            PIIEngineError: RE2 does not take the pattern.
+            PIIPatternError: RE2 does not take the pattern.
         """
         options = _options(captures=group > 0)
         try:
             self._compiled = _RE2.compile(pattern.encode("latin-1"), options)
         except _RE2.error:
-            raise PIIEngineError(f"RE2 refuses a pattern of {len(pattern)} characters") from None
+            raise PIIPatternError(f"RE2 refuses a pattern of {len(pattern)} characters") from None
         self._group = group
 
     def starts(self, data: bytes) -> bool:
@@ -109,7 +109,7 @@ class Gate:
         """Compile the set.
 
         Raises:
-            PIIEngineError: RE2 does not take a pattern, or not all of them together.
+            PIIPatternError: RE2 does not take a pattern, or not all of them together.
         """
         found = _RE2.Set.SearchSet(_options(captures=False))
         try:
@@ -118,18 +118,18 @@ class Gate:
                 found.Add(pattern.encode("latin-1"))
             found.Compile()
         except _RE2.error:
-            raise PIIEngineError("RE2 refuses the set of patterns") from None
+            raise PIIPatternError("RE2 refuses the set of patterns") from None
         self._set = found
 
     def matching(self, data: bytes) -> list[int]:
         """Return the indexes of the patterns that match somewhere, in order.
 
         Raises:
-            PIIEngineError: The set did not reach the end of the text.
+            PIIPatternError: The set did not reach the end of the text.
         """
         matched = self._set.Match(data)
         if matched is None or 0 not in matched:
-            raise PIIEngineError("the RE2 set gave up on a text")
+            raise PIIPatternError("the RE2 set gave up on a text")
         return sorted(index - 1 for index in matched if index)
 
 

@@ -17,7 +17,10 @@ import re
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SPECIAL: Final = re.compile(r"[^\t\n\r -~]")
 _LETTER: Final = "\xff"
@@ -47,72 +50,108 @@ _BY_CLASS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A text as patterns see it.
+class Folded:
+    """A text in which stretches were replaced, and the way back.
 
     Attributes:
-        text: One character per view position, all below U+0100.
-        data: The same as bytes (Latin-1).
-        starts: View positions where a segment starts; empty for a plain text.
+        text: With the replacements.
+        starts: Positions in it where a segment starts; empty where nothing was replaced.
         origins: Where each segment starts in the original text.
     """
 
     text: str
-    data: bytes
     starts: tuple[int, ...]
     origins: tuple[int, ...]
 
     def original(self, start: int, end: int) -> tuple[int, int]:
-        """Return the span of the original text that a span of the view came from."""
+        """Return the span of the original text that a span of this one came from."""
         if not self.starts:
             return start, end
-        return self._origin(start), self._origin(end - 1) + 1
+        return self._origin(start)[0], self._origin(end - 1)[1]
 
-    def _origin(self, position: int) -> int:
-        # A segment is plain characters, one for one, or the characters of one code point: past
-        # that code point the next segment begins, so the minimum holds for both.
+    def _origin(self, position: int) -> tuple[int, int]:
+        # A segment is plain, character for character, or a replacement as a whole.
         index = bisect_right(self.starts, position) - 1
-        origin = self.origins[index] + position - self.starts[index]
-        limit = self.origins[index + 1] - 1
-        return min(origin, limit)
+        here, origin = self.starts[index], self.origins[index]
+        following = self.origins[index + 1]
+        if self.starts[index + 1] - here == following - origin:
+            place = origin + position - here
+            return place, place + 1
+        return origin, following
+
+
+@dataclass(frozen=True, slots=True)
+class View(Folded):
+    """A text as patterns see it: one character per view position, all below U+0100.
+
+    Attributes:
+        data: The same as bytes (Latin-1).
+    """
+
+    data: bytes
 
 
 def view_of(text: str) -> View:
     """Make the view of a text. Plain ASCII without control characters is its own view."""
     if text.isascii() and _SPECIAL.search(text) is None:
-        return View(text, text.encode("ascii"), (), ())
-    return _folded_view(text)
+        return View(text, (), (), text.encode("ascii"))
+    folded = replaced(text, _SPECIAL, fold)
+    return View(folded.text, folded.starts, folded.origins, folded.text.encode("latin-1"))
 
 
-def _folded_view(text: str) -> View:
+def replaced(text: str, special: re.Pattern[str], fold: Callable[[str], str]) -> Folded:
+    """Replace every match of a pattern, each alone, and keep the way back."""
     parts: list[str] = []
     starts: list[int] = []
     origins: list[int] = []
     known: dict[str, str] = {}
     position = done = 0
-    for match in _SPECIAL.finditer(text):
+    for match in special.finditer(text):
         index = match.start()
         if index > done:
             starts.append(position)
             origins.append(done)
             parts.append(text[done:index])
             position += index - done
-        character = match.group()
-        folded = known.get(character)
-        if folded is None:
-            folded = known[character] = fold(character)
+        found = match.group()
+        replacement = known.get(found)
+        if replacement is None:
+            replacement = known[found] = fold(found)
         starts.append(position)
         origins.append(index)
-        parts.append(folded)
-        position += len(folded)
-        done = index + 1
+        parts.append(replacement)
+        position += len(replacement)
+        done = match.end()
     starts.append(position)
     origins.append(done)
     parts.append(text[done:])
-    folded_text = "".join(parts)
-    return View(
-        folded_text, folded_text.encode("latin-1"), tuple(starts), (*origins, len(text) + 1)
-    )
+    # One place past the end, so that the last segment has an end, too.
+    length = position + len(text) - done
+    return Folded("".join(parts), (*starts, length + 1), (*origins, len(text) + 1))
+
+
+_UNREADABLE: Final = re.compile(r"[^\t\n\r -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u1fff]")
+_INVISIBLE: Final = frozenset({"Cf", "Cc", "Cs", "Co", "Cn"})
+
+
+def readable(text: str) -> Folded:
+    """Return a text as a person reads it: for a model, which knows words and not patterns.
+
+    Letters stay what they are; compatibility forms (full-width, mathematical) become ordinary
+    ones and invisible characters go.
+    """
+    if text.isascii() and _SPECIAL.search(text) is None:
+        return Folded(text, (), ())
+    return replaced(text, _UNREADABLE, _readable)
+
+
+def _readable(character: str) -> str:
+    same = _SAME.get(character)
+    if same is not None:
+        return same
+    if character in _BLANK_LETTERS or unicodedata.category(character) in _INVISIBLE:
+        return ""
+    return unicodedata.normalize("NFKC", character)
 
 
 def fold(character: str) -> str:

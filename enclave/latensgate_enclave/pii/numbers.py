@@ -97,6 +97,41 @@ def cards() -> Recognizer:
     )
 
 
+_INVALID_GROUPED: Final = 0.5
+_INVALID_PLAIN: Final = 0.2
+
+
+def invalid_cards() -> Recognizer:
+    """What is written like a card of a known issuer and has a wrong check digit."""
+    four = "[0-9]{4}"
+    return Recognizer(
+        name="own.card_invalid",
+        category=Category.CREDIT_CARD_INVALID,
+        patterns=(
+            *[
+                Pattern(rf"\b[2-6][0-9]{{3}}(?:{mark}{four}){{3}}\b", _INVALID_GROUPED)
+                for mark in " -"
+            ],
+            *[
+                Pattern(rf"\b3[47][0-9]{{2}}{mark}[0-9]{{6}}{mark}[0-9]{{5}}\b", _INVALID_GROUPED)
+                for mark in " -"
+            ],
+            Pattern(r"\b[2-6][0-9]{11,18}\b", _INVALID_PLAIN),
+        ),
+        context=_CARD_CONTEXT,
+        judge=_judge_invalid_card,
+    )
+
+
+def _judge_invalid_card(view: str, match: Span) -> tuple[Span, ...]:
+    run = _Digits(view[match.start : match.end])
+    length = len(run.digits)
+    lengths = _issuer_lengths(run.digits[:4])
+    if lengths is None or length not in lengths or run.luhn(0, length):
+        return ()
+    return (match,)
+
+
 def _judge_cards(view: str, match: Span) -> Iterator[Span]:
     if _touches_word(view, match.start, match.end):
         return
@@ -168,21 +203,33 @@ _IBAN_LENGTH: Final = {
     country: length for length, countries in _IBAN_LENGTHS.items() for country in countries.split()
 }
 _VALID_FORMAT: Final = 0.5
+_IBAN_CONTEXT: Final = words("account bank iban transaction transfer")
 _IBAN_START: Final = re.compile(r"\b[A-Za-z]{2}[0-9]{2}(?=[ 0-9A-Za-z-])", re.ASCII)
 
 
 def ibans(presidio: PresidioRecognizer) -> Recognizer:
     """IBANs in any grouping and case; Presidio's validator checks digits and country format."""
+    return _ibans("own.iban", Category.IBAN_CODE, presidio, valid=True)
+
+
+def invalid_ibans(presidio: PresidioRecognizer) -> Recognizer:
+    """What has the country and the length of an IBAN, and wrong check digits."""
+    return _ibans("own.iban_invalid", Category.IBAN_CODE_INVALID, presidio, valid=False)
+
+
+def _ibans(
+    name: str, category: Category, presidio: PresidioRecognizer, *, valid: bool
+) -> Recognizer:
     return Recognizer(
-        name="own.iban",
-        category=Category.IBAN_CODE,
+        name=name,
+        category=category,
         patterns=(Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,}", _VALID_FORMAT),),
-        context=frozenset({"account", "bank", "iban", "transaction", "transfer"}),
-        judge=_iban_judge(presidio),
+        context=_IBAN_CONTEXT,
+        judge=_iban_judge(presidio, wanted=valid),
     )
 
 
-def _iban_judge(presidio: PresidioRecognizer) -> Judge:
+def _iban_judge(presidio: PresidioRecognizer, *, wanted: bool) -> Judge:
     def judge(view: str, match: Span) -> Iterator[Span]:
         taken = match.start
         # One match may run over several IBANs that only spaces divide.
@@ -193,11 +240,20 @@ def _iban_judge(presidio: PresidioRecognizer) -> Judge:
             if end is None or start < taken:
                 continue
             compact = view[start:end].replace(" ", "").replace("-", "").upper()
-            if presidio.validate_result(compact):
+            valid = bool(presidio.validate_result(compact))
+            if valid or _is_mostly_digits(compact):
                 taken = end
-                yield Span(start, end, CERTAIN)
+            else:
+                continue
+            if valid is wanted:
+                yield Span(start, end, CERTAIN if valid else _VALID_FORMAT)
 
     return judge
+
+
+def _is_mostly_digits(compact: str) -> bool:
+    """Keep words and keys out: the account part of every country's IBAN has many digits."""
+    return sum(character.isdigit() for character in compact) * 2 > len(compact)
 
 
 def _after_characters(view: str, start: int, limit: int, count: int) -> int | None:
