@@ -2,7 +2,7 @@
 
 ``{"rules": {CATEGORY: {DIRECTION: RULE}}, "lists": {"deny": …, "allow": …}, "recognizers": …}``
 Both keys of a rule may be ``"*"``; the more exact rule wins, the category before the direction.
-What a document does not name, it has no opinion on. The floor is the same shape in the measured TOML,
+What a document does not name, it has no opinion on. The floor is the same shape in measured TOML,
 with ``ranges`` besides.
 """
 
