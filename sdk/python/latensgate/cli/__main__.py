@@ -20,6 +20,7 @@ from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.health import health
 from latensgate.cli.keys import keys
 from latensgate.cli.models import models
+from latensgate.cli.proxy import proxy
 from latensgate.cli.usage import usage
 from latensgate.cli.verify import verify
 
@@ -46,6 +47,7 @@ for command in (
     health,
     keys,
     models,
+    proxy,
     usage,
     verify,
 ):

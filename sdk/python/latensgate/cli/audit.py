@@ -55,7 +55,9 @@ def list_command(session: Session, page: int, limit: int, filters: Filters) -> E
             "entries": [entry.to_json() for entry in told.entries],
         }
     )
-    table = list_table("receipt", "minute (UTC)", "outcome", "place", "document")
+    table = list_table(
+        "receipt", "minute (UTC)", "outcome", "place", "document", whole=("receipt", "minute (UTC)")
+    )
     for entry in told.entries:
         public = entry.public
         table.add_row(
@@ -63,7 +65,7 @@ def list_command(session: Session, page: int, limit: int, filters: Filters) -> E
             coarse(public.issued_at),
             state(public.outcome),
             count(public.sequence),
-            short_hash(public.attestation_hash),
+            short_hash(public.attestation_hash, 8),
         )
     pages = -(-told.total // told.limit)
     session.out.show(

@@ -37,7 +37,9 @@ def list_command(session: Session) -> ExitCode:
     """List all keys, revoked and expired ones too. Secrets are stored nowhere."""
     found = session.tenant_gateway().keys()
     session.out.data({"format": "latensgate-keys/1", "keys": [_json(item) for item in found]})
-    table = list_table("id", "name", "key", "scopes", "status", "made", "ends")
+    table = list_table(
+        "id", "name", "key", "scopes", "status", "ends", whole=("id", "key", "status", "ends")
+    )
     for item in found:
         table.add_row(
             item.key_id,
@@ -45,7 +47,6 @@ def list_command(session: Session) -> ExitCode:
             plain(item.hint),
             plain("\n".join(item.scopes)),
             state(item.status),
-            _day(item.created_at),
             _day(item.expires_at),
         )
     session.out.show(table)

@@ -11,7 +11,7 @@ from rich.text import Text
 from latensgate.cli.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from rich.console import RenderableType
 
@@ -19,11 +19,11 @@ _GOOD = {"ok", "ready", "released", "active", "answered", "verified", "passed"}
 _FAIR = {"degraded", "simulated", "starting", "draining", "unreachable", "held", "cancelled"}
 
 
-def list_table(*columns: str) -> Table:
-    """Return an empty table with a plain head."""
+def list_table(*columns: str, whole: Collection[str] = ()) -> Table:
+    """Return an empty table with a plain head; what people copy stays whole on its line."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table
 
 
