@@ -23,6 +23,7 @@ from latensgate_shared.errors import LatensgateError
 from latensgate_shared.sealed import AnswerInvalidError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
 _OK: Final = 200
@@ -184,12 +185,18 @@ class AsyncCarrier(Carrier["httpx.AsyncClient"]):
     __slots__ = ()
 
     @classmethod
-    def own(cls, root: str) -> Self:
-        """Make a client for a gateway."""
+    def own(
+        cls, root: str, *, limits: httpx.Limits | None = None, verify: ssl.SSLContext | bool = True
+    ) -> Self:
+        """Make a client for a gateway, with other limits or authorities than httpx has."""
 
         def make() -> httpx.AsyncClient:
             return httpx.AsyncClient(
-                timeout=default_timeout(), cookies=answer_bounds.no_cookies(), mounts=_direct(root)
+                timeout=default_timeout(),
+                cookies=answer_bounds.no_cookies(),
+                mounts=_direct(root),
+                limits=limits or httpx.Limits(max_connections=100, max_keepalive_connections=20),
+                verify=verify,
             )
 
         return cls(make(), make)
