@@ -252,6 +252,20 @@ class ErrorCode(Enum):
         _FINAL,
         "Model invocation logging is on in the upstream account, and policy refuses that.",
     )
+    ERR_UPSTREAM_CREDENTIAL = ErrorFacts(
+        606,
+        503,
+        _API,
+        _RETRY,
+        "This enclave holds no credential for the model's upstream; the operator delivers it with `latensgate upstream-credential push`.",
+    )
+    ERR_UPSTREAM_UNAVAILABLE = ErrorFacts(
+        607,
+        503,
+        _API,
+        _RETRY,
+        "The upstream failed again and again and is left alone; wait as long as Retry-After says.",
+    )
 
     # 700: authentication, limits, idempotency (the parent)
     ERR_UNAUTHENTICATED = ErrorFacts(
