@@ -10,6 +10,7 @@ import click
 
 from latensgate_eif.application import Flavour
 from latensgate_eif.assemble import Assembled, Recipe, assemble, first_ramdisk
+from latensgate_eif.bundle import SUMS, write_bundle
 from latensgate_eif.exits import EPILOG, Exit
 from latensgate_eif.files import FOLDER, READABLE, read_bounded, write_whole
 from latensgate_eif.image import encode_image
@@ -81,7 +82,7 @@ def release_version(repository: Path) -> str:
 
 @click.command(epilog=EPILOG)
 @_shared
-@click.option("--bundle", type=FOLDER, help="Copy all of it there: a release's source bundle.")
+@click.option("--bundle", type=FOLDER, help="Make a release's source bundle there.")
 def fetch(*, repository: Path, folder: Path | None, offline: bool, bundle: Path | None) -> int:
     """Fetch every input of eif/inputs.lock and check its hash (about 170 MB)."""
     inputs = read_lock(repository)
@@ -89,7 +90,8 @@ def fetch(*, repository: Path, folder: Path | None, offline: bool, bundle: Path 
     for one in inputs.all:
         click.echo(f"{one.sha256[:16]}  {store.path(one).name}")
     if bundle is not None:
-        store.bundle(inputs.all, bundle)
+        files = write_bundle(repository, inputs, store, bundle)
+        click.echo(f"{len(files)} files in {bundle}; check them with: sha256sum --check {SUMS}")
     return Exit.DONE
 
 

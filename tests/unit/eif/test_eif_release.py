@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +16,10 @@ from eif_examples import FIRST, SECOND, example_image
 from latensgate_eif import __main__ as command
 from latensgate_eif import release_commands
 from latensgate_eif.assemble import Assembled, Recipe
+from latensgate_eif.bundle import download_tool
 from latensgate_eif.exits import Exit
 from latensgate_eif.image import parse_image
-from latensgate_eif.inputs import Package, Wheel
+from latensgate_eif.inputs import BuildError, Package, Wheel
 from latensgate_eif.store import Store
 from paths import REPOSITORY
 
@@ -121,10 +125,55 @@ def test_fetch(
         file.write_bytes(b"")
         return file
 
+    def download(lock: Path, folder: Path) -> None:
+        assert lock == Path("requirements/eif.lock")
+        folder.mkdir()
+        (folder / "click.whl").write_bytes(b"a wheel")
+
     monkeypatch.setattr(Store, "path", path)
+    monkeypatch.setattr("latensgate_eif.bundle.download_tool", download)
     assert run("fetch", "--bundle", "bundle") == Exit.DONE
-    listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == len(list(Path("bundle").iterdir())) > 15
+    *listed, last = capsys.readouterr().out.splitlines()
+    assert len(listed) == len(list(Path("bundle/inputs").iterdir())) > 15
+    assert "SHA256SUMS" in last
+    sums = Path("bundle/SHA256SUMS").read_text().splitlines()
+    assert len(sums) == len(listed) + 2
+    wheel = hashlib.sha256(b"a wheel").hexdigest()
+    assert f"{wheel}  tool/click.whl" in sums
+    assert Path("bundle/inputs.lock").read_bytes() == Path("eif/inputs.lock").read_bytes()
+
+
+def test_bundle_without_what_the_tool_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "eif.lock"
+    lock.write_text("unheard-of==1 --hash=sha256:" + "0" * 64 + "\n")
+
+    def refuse(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        assert "--require-hashes" in command
+        return subprocess.CompletedProcess(command, 1, b"", b"ERROR: no unheard-of\n")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with pytest.raises(BuildError, match="no unheard-of"):
+        download_tool(lock, tmp_path / "tool")
+
+    def late(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("pip", 1)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    with pytest.raises(BuildError, match="timed out"):
+        download_tool(lock, tmp_path / "tool")
+
+
+def test_the_builder_runs_on_what_the_tests_run_on() -> None:
+    """Nothing in eif.lock that dev.lock does not have, so one set of versions is tested."""
+    named = re.compile(r"^([a-z0-9-]+==[^ ]+)", re.MULTILINE)
+    tool, everything = (
+        set(named.findall((REPOSITORY / f"requirements/{name}.lock").read_text()))
+        for name in ("eif", "dev")
+    )
+    assert {"click", "cryptography", "msgspec", "rich"} <= {one.split("==")[0] for one in tool}
+    assert tool <= everything
 
 
 def test_folder_that_is_no_checkout(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
