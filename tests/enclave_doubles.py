@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from latensgate_enclave import VERSION
 from latensgate_enclave.aws.sigv4 import Credentials
+from latensgate_enclave.bedrock_upstream import BedrockProvider
 from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Egress, tls_context
 from latensgate_enclave.envelope import TenantKeys
@@ -41,13 +42,13 @@ from latensgate_enclave.measured import (
     parse_table,
 )
 from latensgate_enclave.nitro.nsm import NSMError
-from latensgate_enclave.pii import Tier1Engine, parse_policy
+from latensgate_enclave.pii import Tier1Engine, parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.receipt_book import ReceiptBook
 from latensgate_enclave.replay import ReplayWindow
 from latensgate_enclave.steps import Parts, Released
 from latensgate_enclave.supervisor import Supervisor
-from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_enclave.upstream import Surroundings, Upstreams
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
 from latensgate_shared.sealed import AnswerSecret, OpenedAnswer, open_answer
 from latensgate_sim import nsm as simulated
@@ -97,9 +98,16 @@ class Monotonic:
     """CLOCK_MONOTONIC that moves when told to."""
 
     now_ns: int = 5_000_000_000
+    slept: list[float] = field(default_factory=list[float])
 
     def __call__(self) -> int:
         return self.now_ns
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass for pauses, and none for the test."""
+        self.slept.append(seconds)
+        self.advance(seconds)
+        await asyncio.sleep(0)
 
     def advance(self, seconds: float) -> None:
         self.now_ns += int(seconds * 1_000_000_000)
@@ -341,7 +349,7 @@ async def _build(
     with mock.patch.object(rsa, "generate_private_key", return_value=_rsa_key()):
         recipient = Recipient(nsm, clock)
     keys = KeyRing(nsm, clock, os.urandom, Ed25519PrivateKey.generate())
-    floor, events = parse_policy(measured.policy.pii), EventLog(log)
+    floor, events = parse_floor(measured.policy.pii), EventLog(log)
     parts = Parts(
         environment=Environment(nsm, cloud.dial, monotonic, os.urandom, events),
         configuration=measured,
@@ -351,8 +359,11 @@ async def _build(
         replay=ReplayWindow(),
         engine=engine(),
         floor=floor,
-        floor_digest=floor.digest(),
-        upstream=BedrockUpstream(egress, identity, clock, model_timeout_ms),
+        floor_digest=floor.policy.digest(),
+        upstream=Upstreams(
+            {"bedrock": BedrockProvider(identity, clock)},
+            Surroundings(egress, monotonic, os.urandom, model_timeout_ms, monotonic.sleep),
+        ),
         receipts=ReceiptBook(keys, os.urandom),
     )
     gate = KMSGate(client, recipient, nsm, measured, VERSION)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from latensgate_enclave import VERSION
+from latensgate_enclave.bedrock_upstream import BedrockProvider
 from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Egress, tls_context
 from latensgate_enclave.envelope import TenantKeys
@@ -31,10 +32,11 @@ from latensgate_enclave.heap import settle_heap
 from latensgate_enclave.identity import UpstreamIdentity
 from latensgate_enclave.keys import KeyRing
 from latensgate_enclave.measured import load_measured_configuration
+from latensgate_enclave.measured_upstreams import BEDROCK
 from latensgate_enclave.nitro.device import open_nsm
 from latensgate_enclave.nitro.nsm import SerialNSM
 from latensgate_enclave.nitro.vsock import Address, listen, parse_address
-from latensgate_enclave.pii import Tier1Engine, parse_policy
+from latensgate_enclave.pii import Tier1Engine, parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.receipt_book import ReceiptBook
 from latensgate_enclave.replay import ReplayWindow
@@ -44,7 +46,7 @@ from latensgate_enclave.session import Room
 from latensgate_enclave.steps import Parts
 from latensgate_enclave.supervisor import Supervisor
 from latensgate_enclave.tunnel import TunnelDial
-from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_enclave.upstream import Surroundings, Upstreams
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def compose(
     identity = UpstreamIdentity(egress, clock, deployment)
     client, recipient = KMSClient(egress, identity, clock), Recipient(environment.nsm, clock)
     keys = KeyRing(environment.nsm, clock, environment.entropy, Ed25519PrivateKey.generate())
-    floor = parse_policy(configuration.policy.pii, name="policy.toml pii")
+    floor = parse_floor(configuration.policy.pii, name="policy.toml pii")
     timeout_ms = configuration.policy.calls.model_timeout_ms
     parts = Parts(
         environment=environment,
@@ -94,8 +96,11 @@ def compose(
         replay=ReplayWindow(),
         engine=Tier1Engine(),
         floor=floor,
-        floor_digest=floor.digest(),
-        upstream=BedrockUpstream(egress, identity, clock, timeout_ms),
+        floor_digest=floor.policy.digest(),
+        upstream=Upstreams(
+            {BEDROCK: BedrockProvider(identity, clock)},
+            Surroundings(egress, environment.monotonic_ns, environment.entropy, timeout_ms),
+        ),
         receipts=ReceiptBook(keys, environment.entropy),
     )
     gate = KMSGate(client, recipient, environment.nsm, configuration, VERSION)

@@ -28,10 +28,11 @@ from latensgate_enclave.aside import Aside
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.chat_answer import CompletionHead
 from latensgate_enclave.events import Event
+from latensgate_enclave.model_calls import model_answers
 from latensgate_enclave.model_traits import ModelTraits
 from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
-from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, parse_policy, scan_texts
+from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, scan_texts
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
 from latensgate_enclave.steps import (
@@ -45,6 +46,7 @@ from latensgate_enclave.steps import (
     Sealed,
     Sink,
 )
+from latensgate_enclave.tenant_settings import applied
 from latensgate_shared.answer_records import (
     AnswerValues,
     encode_content_record,
@@ -198,6 +200,7 @@ class Pipeline:
             body=check_body_model(body or {}, outer),
             body_bytes=raw,
             answer_secret=secret,
+            tenant_settings=sealed.tenant_settings,
         )
 
     def new_record(self, opened: Opened) -> Record:
@@ -225,20 +228,12 @@ class Pipeline:
         self.parts.replay.admit(
             fields.request_id, issued_at_ms=fields.issued_at_ms, now_ms=self.parts.clock.now_ms()
         )
-        if fields.tenant_root is not None:
-            raise LatensgateError(
-                "this release applies no tenant settings; leave tenant_root out",
-                code=ErrorCode.ERR_SETTINGS_REFUSED,
-            )
+        policy = self._applied(opened, record)
         operation = SERVED.get(opened.outer.operation)
         if operation is None:
             raise LatensgateError(
                 f"this release answers {', '.join(SERVED)} only", code=ErrorCode.ERR_UNSUPPORTED
             )
-        policy = self.parts.floor
-        if fields.policy is not None:
-            policy = policy.joined(parse_policy(fields.policy))
-        record.policy_digest = self.parts.floor_digest if fields.policy is None else policy.digest()
         size = len(opened.body_bytes)
         request = await self.work(size, record.tenant_id, operation.parse, opened.body)
         if request.stream != opened.outer.stream:
@@ -246,6 +241,16 @@ class Pipeline:
         record.fields_dropped = request.dropped
         record.lap("validate")
         return Admitted(operation, request, policy, size)
+
+    def _applied(self, opened: Opened, record: Record) -> Policy:
+        """Return the effective policy: the floor, the tenant's settings, the request's own."""
+        parts, fields = self.parts, opened.plaintext.fields
+        document, tenant_id = opened.tenant_settings, opened.outer.tenant_id
+        found = applied(parts.floor, fields, parts.settings.demanded(fields, document, tenant_id))
+        record.settings = found.told
+        is_floor = found.policy is parts.floor.policy
+        record.policy_digest = parts.floor_digest if is_floor else found.policy.digest()
+        return found.policy
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         """Steps 4 and 5: find personal data in every text part and apply the policy.
@@ -308,11 +313,8 @@ class Pipeline:
         Raises:
             LatensgateError: The call failed, or the policy refuses the answer.
         """
-        answers: list[ModelAnswer] = []
-        for call in forwarded.calls:
-            answer = await self.parts.upstream.converse(call, record.witness)
-            record.add_usage(answer.usage)
-            answers.append(answer)
+        deadline_ms = self.parts.configuration.policy.calls.model_timeout_ms
+        answers = await model_answers(self.parts.upstream, forwarded.calls, record, deadline_ms)
         record.lap("model")
         budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
         scan = self.scan_answer

@@ -98,7 +98,7 @@ class Service:
     async def _infer(self, call: InferenceCall, body: bytes, reply: Reply) -> None:
         self._room.require_serving()
         self._supervisor.require_open()
-        sealed, sink = Sealed(call.outer(), body), _ReplySink(reply)
+        sealed, sink = Sealed(call.outer(), body, call.tenant_settings), _ReplySink(reply)
         if call.stream:
             await run_stream(self._pipeline, sealed, sink)
         else:

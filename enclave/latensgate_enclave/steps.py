@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from latensgate_enclave.tenant_settings import SettingsBook
+
 if TYPE_CHECKING:
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.envelope import TenantKeys
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii import Policy, Tier1Engine
     from latensgate_enclave.receipt_book import ReceiptBook
     from latensgate_enclave.replay import ReplayWindow
-    from latensgate_enclave.upstream import BedrockUpstream
+    from latensgate_enclave.upstream import Upstreams
     from latensgate_shared.answer_records import AnswerValues
     from latensgate_shared.errors import ErrorCode
     from latensgate_shared.messages import Outer
+    from latensgate_shared.pii_policy import Floor
     from latensgate_shared.receipts import Receipt
     from latensgate_shared.sealed import AnswerSecret
     from latensgate_shared.sealed_plaintext import SealedPlaintext
@@ -36,18 +39,26 @@ class Parts:
     tenant_keys: TenantKeys
     replay: ReplayWindow
     engine: Tier1Engine
-    floor: Policy
+    floor: Floor
     floor_digest: str
-    upstream: BedrockUpstream
+    upstream: Upstreams
     receipts: ReceiptBook
+    settings: SettingsBook = field(default_factory=SettingsBook)
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """As it came from the parent: nothing is believed."""
+    """As it came from the parent: nothing is believed.
+
+    Attributes:
+        outer: The visible part.
+        wire: What is sealed.
+        tenant_settings: What the parent says is the tenant's signed settings.
+    """
 
     outer: Outer
     wire: bytes = field(repr=False)
+    tenant_settings: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,6 +74,7 @@ class Opened:
         body: The OpenAI request, parsed.
         body_bytes: The exact text of it, out of the KMS envelope if there was one.
         answer_secret: What the answer is sealed under.
+        tenant_settings: As the parent gave them; nothing is believed.
     """
 
     outer: Outer
@@ -73,6 +85,7 @@ class Opened:
     body: JSONObject
     body_bytes: bytes
     answer_secret: AnswerSecret
+    tenant_settings: bytes | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -44,7 +44,7 @@ from latensgate_enclave.measured import (
     Trust,
     parse_table,
 )
-from latensgate_enclave.pii import Tier1Engine, parse_policy
+from latensgate_enclave.pii import Tier1Engine, parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.receipt_book import ReceiptBook
 from latensgate_enclave.replay import ReplayWindow
@@ -292,7 +292,7 @@ class Bench:
         environment = Environment(_NSM(), _no_dial, time.monotonic_ns, os.urandom, events)
         self.clock = EnclaveClock(_NSM(), time.monotonic_ns)
         keys = KeyRing(_NSM(), self.clock, os.urandom, Ed25519PrivateKey.generate())
-        floor = parse_policy({"rules": rules} if rules else policy.pii)
+        floor = parse_floor({"rules": rules} if rules else policy.pii)
         self.stages = Stages(timed=timed)
         receipts = (TimedReceipts if timed else ReceiptBook)(keys, os.urandom)
         self.parts = Parts(
@@ -304,7 +304,7 @@ class Bench:
             replay=ReplayWindow(),
             engine=Tier1Engine(),
             floor=floor,
-            floor_digest=floor.digest(),
+            floor_digest=floor.policy.digest(),
             upstream=_Model(),
             receipts=receipts,
         )

@@ -18,7 +18,15 @@ from latensgate_enclave.pii.errors import (
     PIITooLargeError,
 )
 from latensgate_enclave.pii.findings import Category, Finding
-from latensgate_enclave.pii.policy import Action, Direction, Policy, Rule, parse_policy
+from latensgate_enclave.pii.policy import (
+    Action,
+    Direction,
+    Floor,
+    Policy,
+    Rule,
+    parse_floor,
+    parse_policy,
+)
 from latensgate_shared.pii_policy import PolicyError
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "Direction",
     "EngineSettings",
     "Finding",
+    "Floor",
     "PIIEngineError",
     "PIIHardFailError",
     "PIITooLargeError",
@@ -40,6 +49,7 @@ __all__ = [
     "Tier1Engine",
     "Verdict",
     "apply",
+    "parse_floor",
     "parse_policy",
     "scan_texts",
 ]

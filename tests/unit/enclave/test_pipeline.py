@@ -32,7 +32,7 @@ from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.chat_answer import ChatAnswer, Usage
 from latensgate_enclave.outcomes import outcome_of, wire_error
-from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_policy
+from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_floor, parse_policy
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Sealed
 from latensgate_enclave.upstream import BedrockUpstream
@@ -209,7 +209,7 @@ async def test_a_request_policy_masks_what_the_model_sees() -> None:
         assert "<EMAIL_ADDRESS>" in text_of(told.body)
         pii = told.private["pii"]
         assert isinstance(pii, dict)
-        assert pii["policy_digest"] == made.parts.floor.joined(parse_policy(policy)).digest()
+        assert pii["policy_digest"] == made.parts.floor.policy.joined(parse_policy(policy)).digest()
 
 
 @in_loop
@@ -290,7 +290,7 @@ def test_a_lost_model_call_is_a_failure_and_is_not_repeated(accident: Accident) 
 
 
 async def throttle(made: Bench) -> None:
-    made.world.home.bedrock.faults.on(throttled())
+    made.world.home.bedrock.faults.on(throttled(times=None))
 
 
 async def age(made: Bench) -> None:
@@ -377,7 +377,7 @@ def test_a_cancel_loses_no_receipt_while_the_parent_is_slow(*, stream: bool) -> 
     async def scenario() -> None:
         async with bench() as made:
             await made.open()
-            pipeline = Pipeline(replace(made.parts, floor=parse_policy({})), nothing)
+            pipeline = Pipeline(replace(made.parts, floor=parse_floor({})), nothing)
             asked, sink = ask(made, stream=stream), SlowSink(2 if stream else 1)
             running = asyncio.create_task(run(pipeline, asked, sink))
             await sink.reached.wait()

@@ -22,7 +22,7 @@ from latensgate_enclave.chat_answer import (
     ToolCallDelta,
     Usage,
 )
-from latensgate_enclave.pii import parse_policy
+from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Released
 from latensgate_enclave.upstream import BedrockUpstream
@@ -83,7 +83,7 @@ class Scripted:
 
 def flagging(made: Bench) -> Pipeline:
     """A pipeline whose floor changes nothing, so that pieces leave as they come."""
-    return Pipeline(replace(made.parts, floor=parse_policy(FLAGGED)), nothing)
+    return Pipeline(replace(made.parts, floor=parse_floor(FLAGGED)), nothing)
 
 
 def scripted(made: Bench, *deltas: Sequence[ChatDelta]) -> Pipeline:
@@ -234,7 +234,7 @@ async def test_a_refusal_is_the_whole_stream() -> None:
 async def test_a_throttled_model_is_told_inside() -> None:
     async with bench() as made:
         await made.open()
-        made.world.home.bedrock.faults.on(throttled())
+        made.world.home.bedrock.faults.on(throttled(times=None))
         told = await tell(made, ask(made, stream=True))
         assert (told.code, told.public.outcome) == (ErrorCode.ERR_UPSTREAM_THROTTLED, "failed")
 
