@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from latensgate_enclave.pii.addresses import addresses
 from latensgate_enclave.pii.borrowed import borrowed, judged_by
-from latensgate_enclave.pii.errors import PIIEngineError, PIITooLargeError
-from latensgate_enclave.pii.findings import ALL_CATEGORIES, CERTAIN, Category, Finding, merge
+from latensgate_enclave.pii.decoded import BASE64_WORD, ESCAPED, base64_words, unescaped
+from latensgate_enclave.pii.errors import PIIEngineError, PIINoNamesError, PIITooLargeError
+from latensgate_enclave.pii.findings import (
+    ALL_CATEGORIES,
+    CERTAIN,
+    NAME_CATEGORIES,
+    Category,
+    Finding,
+    merge,
+)
 from latensgate_enclave.pii.matching import Gate, Regex
 from latensgate_enclave.pii.normalise import View, view_of
 from latensgate_enclave.pii.numbers import cards, ibans, invalid_cards, invalid_ibans
@@ -28,11 +36,12 @@ from latensgate_shared import jcs
 from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
     from latensgate_shared.strict_json import JSONObject
 
+TIER1_CATEGORIES: Final = ALL_CATEGORIES - NAME_CATEGORIES
 MIN_SCORE: Final = 0.35
 """Findings below are not reported. Presidio's customary threshold; a policy can ask for more."""
 CONTEXT_BOOST: Final = 0.35
@@ -40,9 +49,28 @@ CONTEXT_MIN_SCORE: Final = 0.4
 """Both Presidio's: a context word adds 0.35 and lifts to at least 0.4."""
 _NEARLY_CERTAIN: Final = 0.99
 """Context alone makes nothing certain."""
+_PROBES: Final = 2
 _CONTEXT_CHARS: Final = 96
 _CONTEXT_WORDS: Final = 5
 """Presidio looks at five words before a finding."""
+
+
+class Reach(NamedTuple):
+    """How far from a finding a text can matter to it, in code points.
+
+    Attributes:
+        context_chars: Before its start: words that raise its score.
+        match_chars: From its start to its end. Longer ones go on to the end of what has no white
+            space, or, for a private key without an end mark, of the text.
+        after_chars: Behind its end: whether a word or a number goes on.
+    """
+
+    context_chars: int
+    match_chars: int
+    after_chars: int
+
+
+REACH: Final = Reach(context_chars=2 * _CONTEXT_CHARS, match_chars=384, after_chars=16)
 _WORD: Final = re.compile("[a-z0-9]+")
 _CAMEL_CASE: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 
@@ -125,14 +153,20 @@ class Tier1Engine:
             for recognizer in recognizers
             for pattern in recognizer.patterns
         )
-        self._gate = Gate(armed.pattern.regex for armed in self._armed)
+        # The last two are not matched: they tell whether an extra scan has anything to decode.
+        self._gate = Gate([*(armed.pattern.regex for armed in self._armed), ESCAPED, BASE64_WORD])
         self.digest = _digest(recognizers, settings)
+
+    def waits(self, categories: frozenset[Category]) -> bool:
+        """Whether a scan for these waits for another process: never."""
+        del categories
+        return False
 
     def scan(
         self,
         text: str,
         *,
-        categories: frozenset[Category] = ALL_CATEGORIES,
+        categories: frozenset[Category] = TIER1_CATEGORIES,
         hint: str = "",
     ) -> tuple[Finding, ...]:
         """Find personal data in a text.
@@ -148,15 +182,18 @@ class Tier1Engine:
 
         Raises:
             PIITooLargeError: The text is longer than the limit, or has too many findings.
+            PIINoNamesError: A category of names is asked for.
             PIIEngineError: Anything else; holds no part of the text, nor does its context.
         """
+        if not categories.isdisjoint(NAME_CATEGORIES):
+            raise PIINoNamesError("the policy acts on names, and this image has no tier 2")
         if len(text) > PII_TEXT_MAX_CHARS:
             raise PIITooLargeError(
                 f"a text of at most {PII_TEXT_MAX_CHARS} code points expected, found {len(text)}"
             )
         try:
             return self._scan(text, categories, hint)
-        except PIITooLargeError:
+        except (PIITooLargeError, PIIEngineError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails must deny; texts may hold content
             problem = type(error).__name__
@@ -165,17 +202,55 @@ class Tier1Engine:
 
     def _scan(self, text: str, categories: frozenset[Category], hint: str) -> tuple[Finding, ...]:
         view = view_of(text)
+        matching = self._gate.matching(view.data)
+        findings = self._found(view, matching, categories, hint)
+        for probe in matching[-_PROBES:]:
+            if probe == len(self._armed):
+                findings += self._found_escaped(text, categories, hint)
+            elif probe > len(self._armed):
+                findings += self._found_in_words(text, categories, hint)
+        return merge(_at_most(findings))
+
+    def _found_escaped(
+        self, text: str, categories: frozenset[Category], hint: str
+    ) -> Iterator[Finding]:
+        """Find in the text without its escapes; what has none in it was found before."""
+        read = unescaped(text)
+        view = view_of(read.text)
+        for each in self._found(view, self._gate.matching(view.data), categories, hint):
+            start, end = read.original(each.start, each.end)
+            yield replace(each, start=start, end=end)
+
+    def _found_in_words(
+        self, text: str, categories: frozenset[Category], hint: str
+    ) -> Iterator[Finding]:
+        """Find in base64 words; the whole word is the finding, and never certain."""
+        for word in base64_words(text):
+            before = f"{hint} {text[max(0, word.start - _CONTEXT_CHARS) : word.start]}"
+            view = view_of(word.text)
+            for each in self._found(view, self._gate.matching(view.data), categories, before):
+                score = min(each.score, _NEARLY_CERTAIN)
+                yield replace(each, start=word.start, end=word.end, score=score)
+
+    def _found(
+        self, view: View, matching: list[int], categories: frozenset[Category], hint: str
+    ) -> list[Finding]:
         context = _Context(view, _spaced(hint))
         findings: list[Finding] = []
-        for index in self._gate.matching(view.data):
+        for index in matching:
+            if index >= len(self._armed):
+                break
             armed = self._armed[index]
             if armed.recognizer.category in categories:
                 findings.extend(_find(armed, view, context))
-                if len(findings) > PII_FINDINGS_MAX_COUNT:
-                    raise PIITooLargeError(
-                        f"at most {PII_FINDINGS_MAX_COUNT} findings expected in one text"
-                    )
-        return merge(findings)
+                _at_most(findings)
+        return findings
+
+
+def _at_most(findings: list[Finding]) -> list[Finding]:
+    if len(findings) > PII_FINDINGS_MAX_COUNT:
+        raise PIITooLargeError(f"at most {PII_FINDINGS_MAX_COUNT} findings expected in one text")
+    return findings
 
 
 def _find(armed: _Armed, view: View, context: _Context) -> Iterable[Finding]:

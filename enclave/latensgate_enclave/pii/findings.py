@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from latensgate_shared.pii_names import OF_POLICIES, Category
+from latensgate_shared.pii_names import NAME_CATEGORIES, OF_POLICIES, Category
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_CATEGORIES",
     "CERTAIN",
+    "NAME_CATEGORIES",
     "Category",
     "Finding",
     "by_position",
