@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import os
 import socket
@@ -35,6 +36,7 @@ from qemu_machines import (
     simulated_image,
     with_probe,
 )
+from soak_driver import Driver, Tally
 from stack import running_stack
 
 PAGE: Final = REPOSITORY / "docs/benchmarks.md"
@@ -54,6 +56,7 @@ BULK_BYTES: Final = 16 * MIB
 ROUNDS: Final = {16: 200, 4_096: 100, 65_536: 40}
 """Bytes of an echo and how often."""
 HEALTH_ROUNDS: Final = 200
+CALLS: Final = 1_000
 
 
 @dataclass
@@ -120,27 +123,29 @@ class Bench:
         try:
             opened(self.world, enclave, config)
             probe = Probe(places["probe"], places["echo"], places["modules"])
-            self.memory(enclave, probe)
+            self.memory(enclave, probe, "after the boot")
             self.echoes(probe)
             self.bulk(probe)
             self.health(enclave.listen, config)
+            asyncio.run(Driver(enclave.listen, CALLS, lanes=4, on_call=_counted).run())
+            self.memory(enclave, probe, f"after {CALLS:,} calls of all kinds")
         finally:
             enclave.stop()
             self.world.remove_enclave("probed")
 
-    def memory(self, enclave: VirtualEnclave, probe: Probe) -> None:
+    def memory(self, enclave: VirtualEnclave, probe: Probe, when: str) -> None:
         facts = probe.ask("facts")
         named = dict(line.split(":") for line in str(facts["meminfo"]).splitlines())
         for name in ("MemTotal", "MemAvailable"):
             kb = int(named[name].split()[0])
-            self.add(f"memory of the guest, {name}", kb / 1024, "MiB, the enclave serves")
+            self.add(f"memory of the guest, {name}", kb / 1024, f"MiB, {when}")
         for process in facts["processes"]:
             if "latensgate_enclave" in process["arguments"]:
                 kb = int(process["VmRSS"].split()[0])
-                self.add("memory of the enclave's process", kb / 1024, "MiB resident")
+                self.add("memory of the enclave's process", kb / 1024, f"MiB resident, {when}")
         status = Path(f"/proc/{enclave.process.pid}/status").read_text(encoding="ascii")
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        self.add("memory of QEMU", int(peak.split()[1]) / 1024, "MiB, peak resident")
+        self.add("memory of QEMU", int(peak.split()[1]) / 1024, f"MiB, peak resident, {when}")
 
     def echoes(self, probe: Probe) -> None:
         with unix_echo(self.folder / "echo") as beside:
@@ -229,6 +234,10 @@ def health_ms(listen: Path) -> float:
 
 
 def _asked(_: object) -> None:
+    pass
+
+
+def _counted(_: Tally) -> None:
     pass
 
 
