@@ -9,7 +9,7 @@ import msgspec
 
 from latensgate_enclave.aws.converse import build_converse_body, offered_tools
 from latensgate_enclave.aws.converse_answer import ConverseReader
-from latensgate_enclave.chat import ChatRequest, parse_chat_request
+from latensgate_enclave.chat import ChatRequest, UnsupportedError, parse_chat_request
 from latensgate_enclave.chat_answer import ChatAnswer, ChunkRenderer, render_completion
 from latensgate_enclave.chat_texts import request_parts, tool_names, with_request_texts
 from latensgate_enclave.operation import Forwarding, of_kind
@@ -60,7 +60,13 @@ class ChatModelRequest:
         return type(self)(masked) if tool_names(masked) == tool_names(self.chat) else None
 
     def translate(self, route: ModelRoute, traits: ModelTraits) -> tuple[Forwarding, ...]:
-        """Return the model calls that answer it."""
+        """Return the model calls that answer it.
+
+        Raises:
+            UnsupportedError: The model cannot honour a field; ``param`` names it.
+        """
+        if traits.embeds:
+            raise UnsupportedError("this model makes embeddings alone", param="model")
         body = build_converse_body(self.chat, traits)
         return (Forwarding(route, body, ConverseReader(offered_tools(self.chat))),)
 

@@ -28,7 +28,11 @@ Capability: TypeAlias = Literal[
     "service_tier",
 ]
 CAPABILITIES: Final[frozenset[str]] = frozenset(get_args(Capability))
-"""All words that a row may hold; docs/compatibility.md says what each is."""
+"""All words that a row of a chat model may hold; docs/compatibility.md says what each is."""
+EMBEDDINGS: Final = frozenset(
+    {"embed_titan_v2", "embed_cohere_v3", "embed_cohere_v4", "embed_nova_2"}
+)
+"""The row of an embedding model holds exactly one of these words and no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class ModelTraits:
     """What one model takes.
 
     Attributes:
-        able: Words of `CAPABILITIES`.
+        able: Words of `CAPABILITIES`, or one of `EMBEDDINGS`.
     """
 
     able: frozenset[str] = CAPABILITIES
@@ -44,6 +48,11 @@ class ModelTraits:
     def can(self, capability: Capability) -> bool:
         """Whether the row names it."""
         return capability in self.able
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model makes embeddings, and nothing else."""
+        return bool(self.able & EMBEDDINGS)
 
     def without(self, *capabilities: Capability) -> ModelTraits:
         """Return the traits of a model that cannot do these."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from latensgate_enclave.aws.eventstream import EventMessage
     from latensgate_enclave.chat_answer import ChatDelta, CompletionHead, Usage
+    from latensgate_enclave.http1 import HttpResponse
     from latensgate_enclave.measured import ModelRoute
     from latensgate_enclave.model_traits import ModelTraits
     from latensgate_enclave.pii import TextPart
@@ -63,8 +64,8 @@ class StreamReader(Protocol):
 class AnswerReader(Protocol):
     """Reads what a model answers to one call."""
 
-    def whole(self, body: bytes) -> ModelAnswer:
-        """Read the body of an answer with status 200."""
+    def whole(self, response: HttpResponse) -> ModelAnswer:
+        """Read an answer with status 200."""
         ...
 
     def stream(self) -> StreamReader:

@@ -6,10 +6,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.chat_operation import ChatOperation
+from latensgate_enclave.embeddings_operation import EmbeddingsOperation
+from latensgate_enclave.responses_operation import ResponsesOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from latensgate_enclave.operation import Operation
 
-SERVED: Final[Mapping[str, Operation]] = MappingProxyType({"chat.completions": ChatOperation()})
+SERVED: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "chat.completions": ChatOperation(),
+        "embeddings": EmbeddingsOperation(),
+        "responses": ResponsesOperation(),
+    }
+)

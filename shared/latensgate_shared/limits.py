@@ -172,14 +172,18 @@ CHAT_TOOLS_MAX_COUNT: Final = 128
 """OpenAI's own limit on tools; also bounds the tool calls of one message."""
 CHAT_STOP_MAX_COUNT: Final = 4
 """OpenAI's own limit on stop sequences."""
+CHAT_CHOICES_MAX_COUNT: Final = 8
+"""Answers to one request (`n`): each is a model call of its own, paid and awaited by the caller."""
+CHAT_ATTACHMENTS_MAX_COUNT: Final = 64
+"""Images, documents and sounds of one request; providers take fewer, and each is copied once."""
 METADATA_MAX_COUNT: Final = 16
 METADATA_KEY_MAX_CHARS: Final = 64
 METADATA_VALUE_MAX_CHARS: Final = 512
 """OpenAI's own limits on metadata; of a Responses request it comes back in the answer."""
 EMBEDDINGS_INPUTS_MAX_COUNT: Final = 2_048
 """OpenAI's own limit on the texts of one embeddings request."""
-EMBEDDINGS_CALLS_AT_ONCE_MAX_COUNT: Final = 8
-"""Calls that one embeddings request has under way with a model that takes one text at a time."""
+MODEL_CALLS_AT_ONCE_MAX_COUNT: Final = 8
+"""Model calls that one request has under way: embedding models that take one text at a time."""
 EMBEDDING_DIMENSIONS_MAX_COUNT: Final = 4_096
 """Numbers of one vector: above those of every model that Bedrock offers (3,072)."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from latensgate_enclave.aws.eventstream import EventMessage
+    from latensgate_enclave.http1 import HttpResponse
     from latensgate_shared.strict_json import JSONObject
 
 
@@ -297,9 +298,9 @@ class ConverseReader:
 
     offered: frozenset[str]
 
-    def whole(self, body: bytes) -> ChatAnswer:
-        """Read the body of a Converse answer."""
-        return parse_converse_answer(body, offered=self.offered)
+    def whole(self, response: HttpResponse) -> ChatAnswer:
+        """Read a Converse answer."""
+        return parse_converse_answer(response.body, offered=self.offered)
 
     def stream(self) -> ConverseStream:
         """Begin to read a ConverseStream answer."""
