@@ -119,8 +119,23 @@ image: setup ## Build and measure the enclave image: FLAVOUR=core|sim DEPLOYMENT
 	  --rootfs-manifest eif/rootfs.manifest --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
 
 .PHONY: test-image
-test-image: setup ## Assemble the enclave image three times and compare (two minutes; Debian 12)
-	LATENSGATE_IMAGE=1 $(BIN)/pytest -q tests/image
+test-image: setup ## Assemble the enclave image three times and compare (a minute; part of make test; Debian 12)
+	$(BIN)/pytest -q tests/image
+
+.PHONY: compare-aws
+compare-aws: setup ## Compare measurements with AWS's own image library, built by cargo (5 minutes once)
+	$(BIN)/python scripts/compare_aws.py $(IMAGES)
+
+VERSION = $(shell sed -n 's/^VERSION: Final = "\(.*\)"/\1/p' enclave/latensgate_enclave/__init__.py)
+RECORD = --record eif/measurements/$(VERSION).json --rootfs-manifest eif/rootfs.manifest
+EXAMPLE := eif/examples
+.PHONY: measurements
+measurements: setup ## Build both flavours of this checkout; writes eif/measurements and eif/rootfs.manifest
+	@mkdir -p build
+	$(BIN)/latensgate-eif assemble --flavour core --deployment $(EXAMPLE)/deployment.toml $(RECORD) \
+	  --out build/latensgate-core.eif
+	$(BIN)/latensgate-eif assemble --flavour sim --deployment $(EXAMPLE)/deployment.toml $(RECORD) \
+	  --ca $(EXAMPLE)/sim-ca.pem --out build/latensgate-sim.eif
 
 .PHONY: test-repro
 test-repro: setup ## Build kernel and image twice, in other surroundings, and compare every byte (about 15 minutes)
@@ -156,6 +171,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
+	$(COMPILE) requirements/eif.in -o requirements/eif.lock
 	for name in $(OPENAI); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
 
 .PHONY: clean
