@@ -55,6 +55,10 @@ ALIASES: Final[Mapping[str, Alias]] = {
     "claude-3.5-sonnet": Alias("us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
     "claude-sonnet-5.5": Alias("us.anthropic.claude-sonnet-5-5", "no-sampling"),
     "nova-2-lite": Alias("us.amazon.nova-2-lite-v1:0"),
+    "titan-embed-text-v2": Alias("amazon.titan-embed-text-v2:0", "titan-embed-v2"),
+    "cohere-embed-v4": Alias("cohere.embed-v4:0", "cohere-embed-v4"),
+    "cohere-embed-multilingual-v3": Alias("cohere.embed-multilingual-v3", "cohere-embed-v3"),
+    "nova-embed-2": Alias("amazon.nova-2-multimodal-embeddings-v1:0", "nova-embed-2"),
 }
 """Names that applications use in the simulator; on AWS they are the operator's."""
 
