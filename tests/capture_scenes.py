@@ -17,7 +17,7 @@ from latensgate_shared import calls
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import Chunk
 from latensgate_shared.kms_envelope import encryption_context
-from latensgate_shared.limits import SEALED_REQUEST_MAX_BYTES
+from latensgate_shared.limits import SEALED_REQUEST_MAX_BYTES, UPSTREAM_ATTEMPTS_MAX_COUNT
 from latensgate_shared.sealed_plaintext import KMSEnvelope
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
@@ -88,7 +88,8 @@ class Scene:
     def fault(self, name: str, status: int = 400) -> None:
         """Let Bedrock fail with the prompt in its own words."""
         error = AWSError(status, name, f"the prompt was {PROMPT}")
-        self.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error))
+        times = UPSTREAM_ATTEMPTS_MAX_COUNT if status == 429 else 1
+        self.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error, times=times))
 
     def code(self, sealed: Sealed, wire: bytes | None = None) -> ErrorCode | None:
         """Send; return the code of whatever refusal comes, or None."""

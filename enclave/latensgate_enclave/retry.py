@@ -8,6 +8,7 @@ fit into what is left of the call's time, the failure is told instead.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from latensgate_shared.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from latensgate_enclave.environment import Entropy
 
@@ -37,6 +38,23 @@ def backoff_ms(failures: int, entropy: Entropy) -> int:
     longest = min(UPSTREAM_BACKOFF_MIN_MS << min(failures - 1, 32), UPSTREAM_BACKOFF_MAX_MS)
     random = int.from_bytes(entropy(_JITTER_BYTES), "big")
     return longest // 2 + longest * random // (2 * _JITTER_RANGE)
+
+
+_WHOLE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MS_PER_S: Final = 1_000
+
+
+def retry_after_ms(headers: Mapping[str, str]) -> int | None:
+    """Return how long an answer asks to be left alone; dates are not read, since no API sends them.
+
+    Args:
+        headers: By lower-case name.
+    """
+    for name, unit_ms in (("retry-after-ms", 1), ("retry-after", _MS_PER_S)):
+        value = headers.get(name, "")
+        if _WHOLE.fullmatch(value):
+            return min(int(value) * unit_ms, UPSTREAM_RETRY_AFTER_MAX_MS)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

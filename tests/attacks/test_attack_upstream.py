@@ -19,7 +19,7 @@ from e2e_client import Client, Refusal, chat, sealed_refusal
 from e2e_fixtures import QUICK, StartStack
 from latensgate_shared import calls
 from latensgate_shared.errors import ErrorCode
-from latensgate_shared.limits import IDENTITY_MAX_AGE_S
+from latensgate_shared.limits import IDENTITY_MAX_AGE_S, UPSTREAM_ATTEMPTS_MAX_COUNT
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
 from latensgate_sim.http_server import Request, Response
@@ -287,7 +287,8 @@ def test_providers_words_never_pass(
 ) -> None:
     """Defence: aws/bedrock.py upstream_error takes the name only."""
     error = AWSError(*said, "arn:aws:secret words of the provider")
-    client.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error))
+    times = UPSTREAM_ATTEMPTS_MAX_COUNT if said[0] in {429, 503} else 1
+    client.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error, times=times))
     opened = client.ask(link, chat("x", stream=stream))
     assert opened.code is code
     assert b"words of the provider" not in b"".join(record.body for record in opened.records)

@@ -22,6 +22,7 @@ from gateway_stack import GatewayStack, gateway_stack
 from hostile_fixtures import HARD_FAIL, Got, Victims
 from latensgate import errors
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.limits import UPSTREAM_ATTEMPTS_MAX_COUNT
 from latensgate_sim.dev_stack import StackOptions
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
@@ -149,7 +150,9 @@ Bring = Callable[[Scene], ErrorCode | None]
 def _upstream(name: str, status: int = 400) -> Bring:
     def bring(scene: Scene) -> ErrorCode | None:
         error = AWSError(status, name, f"the prompt was {PROMPT}")
-        scene.stack.dev.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error))
+        times = UPSTREAM_ATTEMPTS_MAX_COUNT if status == 429 else 1
+        fault = Fault(FaultKind.ERROR, error, times=times)
+        scene.stack.dev.world.home.bedrock.faults.on(fault)
         return scene.code("unary")
 
     return bring

@@ -24,6 +24,7 @@ from latensgate import (
     receipt_of,
 )
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.limits import UPSTREAM_ATTEMPTS_MAX_COUNT
 from latensgate_sim.faults import throttled
 from sdk_gateway import API_KEY, Asked, Gateway, Told, refusal, served
 from stack import MODEL, Stack
@@ -360,7 +361,7 @@ def test_what_may_not_help_is_not_retried(lg: Latensgate, gateway: Gateway) -> N
 def test_a_sealed_refusal_that_may_pass_is_sealed_anew(
     lg: Latensgate, gateway: Gateway, stack: Stack
 ) -> None:
-    stack.world.home.bedrock.faults.on(throttled())
+    stack.world.home.bedrock.faults.on(throttled(times=UPSTREAM_ATTEMPTS_MAX_COUNT))
     assert text_of(ask(lg)) == f"You said: {ASK}"
     first, second = gateway.inferences
     assert first.body != second.body

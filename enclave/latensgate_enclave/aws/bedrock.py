@@ -9,6 +9,7 @@ from urllib.parse import quote
 from latensgate_enclave.aws.errors import error_name
 from latensgate_enclave.aws.sigv4 import SigningScope
 from latensgate_enclave.http1 import HttpRequest
+from latensgate_enclave.retry import retry_after_ms
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
 from latensgate_shared.limits import AWS_ANSWER_MAX_BYTES
 from latensgate_shared.strict_json import parse_json_object
@@ -18,12 +19,35 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _TOO_MANY: Final = 429
+_NOT_BEGUN: Final = (429, 503)
+"""Throttled, model not ready, service unavailable: Bedrock turns these away before a model runs."""
+_QUOTA: Final = "ServiceQuotaExceededException"
 
 
 class UpstreamError(LatensgateError):
-    """The model provider did not do what was asked. Its own words are never passed on."""
+    """The model provider did not do what was asked. Its own words are never passed on.
+
+    Attributes:
+        status: HTTP status that it answered with; None in a stream, or if it answered otherwise.
+        not_run: Whether it says that it has not begun, so that asking again costs nothing twice.
+        retry_after_ms: How long it asks to be left alone, milliseconds; None if it does not say.
+    """
 
     code = ErrorCode.ERR_UPSTREAM
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: ErrorCode | None = None,
+        status: int | None = None,
+        not_run: bool = False,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(detail, code=code)
+        self.status = status
+        self.not_run = not_run
+        self.retry_after_ms = retry_after_ms
 
 
 _CODES: Final = {
@@ -38,14 +62,22 @@ _CODES: Final = {
 """Everything else (access, faults of the service or the model) is ``ERR_UPSTREAM``."""
 
 
-def upstream_error(name: str, *, status: int | None = None) -> UpstreamError:
+def upstream_error(
+    name: str, *, status: int | None = None, retry_after_ms: int | None = None
+) -> UpstreamError:
     """Return the error for an AWS error name and, outside a stream, its HTTP status."""
     code = _CODES.get(name)
     if code is None:
         throttled = status == _TOO_MANY
         code = ErrorCode.ERR_UPSTREAM_THROTTLED if throttled else ErrorCode.ERR_UPSTREAM
     where = "in the stream" if status is None else f"with HTTP {status}"
-    return UpstreamError(f"Bedrock answered {where}: {name}", code=code)
+    return UpstreamError(
+        f"Bedrock answered {where}: {name}",
+        code=code,
+        status=status,
+        not_run=status in _NOT_BEGUN and name != _QUOTA,  # a quota does not come back in time
+        retry_after_ms=retry_after_ms,
+    )
 
 
 def verify_success(response: HttpResponse) -> HttpResponse:
@@ -55,7 +87,9 @@ def verify_success(response: HttpResponse) -> HttpResponse:
         UpstreamError: Any other status.
     """
     if response.status != _OK:
-        raise upstream_error(error_name(response), status=response.status)
+        wait_ms = retry_after_ms(response.headers)
+        name = error_name(response)
+        raise upstream_error(name, status=response.status, retry_after_ms=wait_ms)
     return response
 
 
