@@ -23,7 +23,7 @@ from latensgate.exchange_failure import (
     parse_refusal,
     strange_answer,
 )
-from latensgate.exchange_seal import ChatRequest, SealedCall, Sealer, parse_chat_request
+from latensgate.exchange_seal import ChatRequest, SealedCall, Sealer, parse_request
 from latensgate.exchange_steps import (
     Answered,
     NeedAttested,
@@ -37,6 +37,7 @@ from latensgate.exchange_stream import StreamOpener
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.kms_envelope import encryption_context
 from latensgate_shared.limits import SEALED_BODY_MAX_BYTES
+from latensgate_shared.messages import DEFAULT_OPERATION
 from latensgate_shared.strict_json import JSONError, parse_json_object
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ class Call:
         key: Idempotency key.
         headers: To be sent outside the seal: authentication and what the application added.
         conversation: Makes the conversation secret of a request, or None.
+        operation: What is asked for.
     """
 
     body: bytes
     key: str
     headers: Headers
     conversation: Callable[[ChatRequest], bytes | None]
+    operation: str = DEFAULT_OPERATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,13 @@ class Exchange:
     store: CallStore = field(default_factory=lambda: CallStore(_worth_keeping_until), repr=False)
 
     def infer(self, call: Call) -> Talk:
-        """Exchange one chat completion. Faults come back as ``Failure``; nothing typed is raised.
+        """Exchange one request. Faults come back as ``Failure``; nothing typed is raised.
 
         A key that the gateway no longer knows leads to one new attestation and one new seal. No
         error leads to anything weaker.
         """
         try:
-            chat = parse_chat_request(call.body)
+            chat = parse_request(call.body, call.operation)
         except LatensgateError as error:
             return failure_of(error)
         held = self.store.begin(call.key, chat.digest, self.attester.now())

@@ -14,6 +14,7 @@ from latensgate_shared.jcs import canonicalize
 from latensgate_shared.kms_envelope import seal_body
 from latensgate_shared.messages import (
     ATTESTATION_HEADER,
+    DEFAULT_OPERATION,
     InferenceRequest,
     Outer,
     encode_inference_request,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from latensgate.attested import Attested
     from latensgate.data_keys import DataKey
     from latensgate_shared.sealed import AnswerSecret
-    from latensgate_shared.strict_json import JSONObject
+    from latensgate_shared.strict_json import JSONObject, JSONValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +56,27 @@ class ChatRequest:
         model: From the body.
         stream: From the body.
         messages: From the body, for the conversation secret alone.
+        operation: What is asked for.
     """
 
     body: bytes
     model: str
     stream: bool
     messages: JSONObject
+    operation: str = DEFAULT_OPERATION
 
     @property
     def digest(self) -> bytes:
-        """SHA-256: the body itself is not kept for retries."""
-        return sha256(self.body).digest()
+        """SHA-256 of operation and body: the body itself is not kept for retries."""
+        return sha256(self.operation.encode() + b"\x00" + self.body).digest()
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
+def parse_request(body: bytes, operation: str = DEFAULT_OPERATION) -> ChatRequest:
     """Read what must be known of a request outside the seal.
+
+    Args:
+        body: Exactly as the OpenAI client wrote it.
+        operation: One of ``latensgate_shared.messages.OPERATIONS``.
 
     Raises:
         JSONError: Not one strict JSON object with a model.
@@ -81,7 +88,17 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise JSONError("model: text expected")
     if stream is not None and not isinstance(stream, bool):
         raise JSONError("stream: true or false expected")
-    return ChatRequest(body, model, bool(stream), {"messages": value.get("messages")})
+    return ChatRequest(body, model, bool(stream), {"messages": _messages(value)}, operation)
+
+
+def _messages(value: JSONObject) -> JSONValue:
+    """Return what a conversation begins with, in whichever operation it is had."""
+    said, instructions = value.get("messages", value.get("input")), value.get("instructions")
+    if isinstance(said, str):
+        said = [{"role": "user", "content": said}]
+    if instructions is not None and isinstance(said, list):
+        return [{"role": "system", "content": instructions}, *said]
+    return said
 
 
 def new_request_id(now_s: float) -> str:
@@ -156,6 +173,7 @@ class Sealer:
             attestation_hash=attested.attestation.attestation_hash,
             model=chat.model,
             tenant_id=self.tenant,
+            operation=chat.operation,
             stream=chat.stream,
         )
         fields = self._fields(now_s, conversation, data_key)

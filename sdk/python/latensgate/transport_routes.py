@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 CARRIED: Final = "latensgate"
 """Extension of an ``httpx.Response`` that holds what the body cannot."""
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+_OPERATIONS: Final = {
+    "/chat/completions": "chat.completions",
+    "/responses": "responses",
+    "/embeddings": "embeddings",
+}
+"""By path; they are sealed, and nothing else is sent with a body."""
 _MODEL_PATH: Final = re.compile(r"/models/([^/]{1,768})")
 _KEY_FORM: Final = re.compile(r"[!-~]+")
 _BEARER: Final = "Bearer "
@@ -117,15 +123,17 @@ class Router:
         if authentication is None:
             return _unauthenticated()
         headers = (authentication, *_added(request.headers))
-        if (request.method, path) == ("POST", "/chat/completions"):
-            return self._chat(request, body, headers)
+        operation = _OPERATIONS.get(path)
+        if request.method == "POST" and operation is not None:
+            return self._infer(request, body, headers, operation)
         if (request.method, path) == ("GET", "/models"):
             return self.exchange.models(headers)
         named = _MODEL_PATH.fullmatch(path)
         if request.method == "GET" and named:
             return self.exchange.models(headers, unquote(named[1]))
         return _refused(
-            "this release seals chat.completions alone; nothing was sent. Use lg.chat.completions"
+            f"this release seals {', '.join(_OPERATIONS.values())} alone, and stores nothing that"
+            " could be looked up, changed or cancelled; nothing was sent"
         )
 
     def _path(self, url: httpx.URL) -> str | None:
@@ -135,7 +143,9 @@ class Router:
         path, prefix = url.raw_path.partition(b"?")[0].decode("ascii"), root.path.rstrip("/")
         return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else None
 
-    def _chat(self, request: httpx.Request, body: bytes, headers: Headers) -> Talk | Failure:
+    def _infer(
+        self, request: httpx.Request, body: bytes, headers: Headers, operation: str
+    ) -> Talk | Failure:
         key = request.headers.get(IDEMPOTENCY_HEADER) or f"lg-{uuid.uuid4()}"
         if len(key) > IDEMPOTENCY_KEY_MAX_CHARS or not _KEY_FORM.fullmatch(key):
             return _refused(
@@ -143,7 +153,7 @@ class Router:
                 " expected",
                 ErrorCode.ERR_REQUEST_INVALID,
             )
-        return self.exchange.infer(Call(body, key, headers, self._conversation))
+        return self.exchange.infer(Call(body, key, headers, self._conversation, operation))
 
     def _conversation(self, chat: ChatRequest) -> bytes | None:
         options, tenant = self.options, self.exchange.sealer.tenant
