@@ -1,7 +1,10 @@
-"""The enclave's way to Bedrock alone: its own HTTP and TLS through the parent's tunnel.
+"""The way to Bedrock alone, through the parent's tunnel: bare TLS, or the enclave's own client.
 
-A process that sends the same signed requests as an enclave does, and tells the CPU of one. Signing
-is done before: it belongs to the gateway, TLS does not.
+A process that sends the same signed requests as an enclave does, over one connection that is open
+already, and tells the CPU of one: its own, and the parent's, which moves the bytes. Both are read
+right before and after each burst, so that no handshake and no start of a process is among them.
+``bare`` does what no client can leave out: TLS, and finding the answer's end. ``egress`` is the
+enclave's HTTP client over the same TLS. Signing is done before: it belongs to the gateway.
 """
 
 from __future__ import annotations
@@ -10,9 +13,12 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
+
+from load_client import Client, Plan, Seen, cpu_s
 
 from latensgate_enclave.aws.bedrock import bedrock_scope, runtime_request
 from latensgate_enclave.aws.sigv4 import Credentials, sign
@@ -22,8 +28,6 @@ from latensgate_enclave.http1 import HttpRequest
 from latensgate_enclave.nitro.vsock import parse_address
 from latensgate_enclave.tunnel import TunnelDial
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
-
-_WARM_UP = 10
 
 
 @dataclass(frozen=True)
@@ -59,33 +63,62 @@ class _Clock(EnclaveClock):
         return int(time.time())
 
 
-async def _cpu_s(egress: Egress, requests: list[HttpRequest]) -> float:
-    began = time.process_time()
-    for request in requests:
-        async with egress.open(Call(request, BEDROCK_ANSWER_MAX_BYTES, 10_000)) as reply:
+class _Egress:
+    """As the enclave asks."""
+
+    def __init__(self, dial: TunnelDial, ca_pem: str, host: str) -> None:
+        self._egress = Egress(dial, tls_context(ca_pem), frozenset({host}), _Clock())
+
+    async def ask(self, request: HttpRequest) -> None:
+        """Ask, and read the answer to its end."""
+        async with self._egress.open(Call(request, BEDROCK_ANSWER_MAX_BYTES, 10_000)) as reply:
             assert reply.head.status == 200
             async for _ in reply:
                 pass
-    return time.process_time() - began
 
 
-async def run(target: Target, tunnel: str, ca_path: Path, count: int) -> float:
-    """Return the CPU seconds of one exchange."""
-    requests = [target.signed() for _ in range(count + _WARM_UP)]
-    context = tls_context(ca_path.read_text())  # noqa: ASYNC240  # before anything runs
-    dial = TunnelDial(parse_address(tunnel))
-    egress = Egress(dial, context, frozenset({requests[0].host}), _Clock())
-    await _cpu_s(egress, requests[:_WARM_UP])
-    took_s = await _cpu_s(egress, requests[_WARM_UP:])
-    egress.close()
-    return took_s / count
+async def _bare(
+    dial: TunnelDial, ca_pem: str, host: str
+) -> Callable[[HttpRequest], Awaitable[None]]:
+    """Return what sends bytes over TLS and waits for the end of what comes."""
+    _, tunnel = await dial(host, 443)
+    client = Client(Plan([], 0), Seen())
+    loop = asyncio.get_running_loop()
+    transport = await loop.start_tls(
+        tunnel.transport, client, tls_context(ca_pem), server_hostname=host
+    )
+    assert transport is not None
+    client.connection_made(transport)
+
+    async def ask(request: HttpRequest) -> None:
+        await client.send(request.to_bytes())
+        assert tunnel is not None  # one that is collected closes its socket
+
+    return ask
+
+
+async def run(plan: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return CPU seconds of one exchange for each burst: here, and in the parent."""
+    target = Target(**plan["target"])
+    requests = [target.signed() for _ in range(plan["burst"])]
+    ca_pem = Path(plan["ca_path"]).read_text()  # noqa: ASYNC240  # before anything runs
+    dial, host = TunnelDial(parse_address(plan["tunnel"])), requests[0].host
+    bare = await _bare(dial, ca_pem, host) if plan["bare"] else None
+    ask = bare or _Egress(dial, ca_pem, host).ask
+    spent: list[tuple[float, float]] = []
+    for _ in range(plan["bursts"] + 1):  # the first one connects, and is left out
+        before = time.process_time(), cpu_s(plan["parent"])
+        for request in requests:
+            await ask(request)
+        after = time.process_time(), cpu_s(plan["parent"])
+        own_s, parent_s = (b - a for a, b in zip(before, after, strict=True))
+        spent.append((own_s / len(requests), parent_s / len(requests)))
+    return spent[1:]
 
 
 def main() -> None:
-    """Run the plan on standard input; print seconds."""
-    plan = cast("dict[str, Any]", json.load(sys.stdin))
-    target = Target(**plan["target"])
-    print(asyncio.run(run(target, plan["tunnel"], Path(plan["ca_path"]), plan["count"])))
+    """Run the plan on standard input; print a list of pairs."""
+    print(json.dumps(asyncio.run(run(cast("dict[str, Any]", json.load(sys.stdin))))))
 
 
 if __name__ == "__main__":
