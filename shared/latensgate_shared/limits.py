@@ -182,6 +182,8 @@ METADATA_VALUE_MAX_CHARS: Final = 512
 """OpenAI's own limits on metadata; of a Responses request it comes back in the answer."""
 EMBEDDINGS_INPUTS_MAX_COUNT: Final = 2_048
 """OpenAI's own limit on the texts of one embeddings request."""
+STREAM_PIECE_MAX_CHARS: Final = 15_000
+"""Characters of an event that is longer than one content chunk: 60 KB as UTF-8 in JSON at most."""
 MODEL_CALLS_AT_ONCE_MAX_COUNT: Final = 8
 """Model calls that one request has under way: embedding models that take one text at a time."""
 EMBEDDING_DIMENSIONS_MAX_COUNT: Final = 4_096

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 from latensgate.exchange_answer import verified_receipt
 from latensgate.exchange_failure import GatewayRefusalError, inside_failure
-from latensgate_shared.answer_records import parse_content_record
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
 from latensgate_shared.messages import parse_stream_chunk
 from latensgate_shared.sealed import AnswerInvalidError, AnswerOpener, AnswerTruncatedError
+from latensgate_shared.stream_records import StreamRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from latensgate.exchange_seal import SealedCall
     from latensgate.receipts import AnswerReceipt
+    from latensgate_shared.answer_records import ContentRecord
     from latensgate_shared.error_answers import WireError
+    from latensgate_shared.strict_json import JSONObject
 
 _LINE_MAX_BYTES: Final = 2 * CHUNK_FRAMED_MAX_BYTES
 """Base64 of the largest event, and what stands around it."""
 _DATA: Final = b"data:"
 _DONE: Final = b"data: [DONE]\n\n"
+_NAMES_EVENTS: Final = "responses"
+"""The operation whose events have names of their own, each repeating its ``type``."""
+_EVENT_NAME: Final = re.compile(r"[a-z_.]{1,64}")
 
 
 class EventReader:
@@ -75,7 +81,16 @@ class StreamOpener:
         receipt: After ``finish``; of a stream that ended in a sealed error too.
     """
 
-    __slots__ = ("_call", "_correlation_id", "_error", "_events", "_opener", "_settle", "receipt")
+    __slots__ = (
+        "_call",
+        "_correlation_id",
+        "_error",
+        "_events",
+        "_opener",
+        "_records",
+        "_settle",
+        "receipt",
+    )
 
     def __init__(
         self, call: SealedCall, correlation_id: str | None, settle: Callable[[], None]
@@ -86,6 +101,7 @@ class StreamOpener:
         self._correlation_id = correlation_id
         self._events = EventReader()
         self._opener = AnswerOpener(call.secret)
+        self._records = StreamRecords()
         self._error: WireError | None = None
         self.receipt: AnswerReceipt | None = None
 
@@ -105,9 +121,12 @@ class StreamOpener:
     def _record(self, content: bytes) -> list[bytes]:
         if self._error is not None:
             raise AnswerInvalidError("stream: content after a sealed error")
-        record = parse_content_record(content)
+        record = self._records.read(content)
+        if record is None:
+            return []
         self._error = record.error
-        return [] if record.error else [_event(record.body, record.body_object)]
+        named = self._call.sent.outer.operation == _NAMES_EVENTS
+        return [] if record.error else [_event(record, named=named)]
 
     def finish(self) -> list[bytes]:
         """Say that the body ended; return the event that tells an OpenAI client so.
@@ -120,6 +139,7 @@ class StreamOpener:
         """
         self._events.finish()
         final = self._opener.finish()
+        self._records.finish()
         error = self._error
         code = error.code if error else None
         self.receipt, _ = verified_receipt(self._call, final, self._opener.response_hash, code)
@@ -137,7 +157,16 @@ def _chunk(value: bytes) -> bytes:
         raise AnswerInvalidError(error.detail) from error
 
 
-def _event(body: bytes, value: object) -> bytes:
+def _event(record: ContentRecord, *, named: bool) -> bytes:
+    body = record.body
     if b"\n" in body or b"\r" in body:  # white space that would end the line
-        body = json.dumps(value, ensure_ascii=False).encode()
-    return b"data: " + body + b"\n\n"
+        body = json.dumps(record.body_object, ensure_ascii=False).encode()
+    name = _name(record.body_object) if named else b""
+    return name + b"data: " + body + b"\n\n"
+
+
+def _name(event: JSONObject) -> bytes:
+    kind = event.get("type")
+    if not isinstance(kind, str) or not _EVENT_NAME.fullmatch(kind):
+        raise AnswerInvalidError("stream: an event without a type")
+    return b"event: " + kind.encode("ascii") + b"\n"
