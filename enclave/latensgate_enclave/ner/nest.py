@@ -99,7 +99,7 @@ class Worker:
 class Nest:
     """The process with the model, and the slots of workers that it has left."""
 
-    __slots__ = ("_lives", "_process", "_retired", "_slots")
+    __slots__ = ("_commands", "_lives", "_process", "_retired", "_said", "_slots")
 
     def __init__(self, command: Sequence[str], slots: int = SLOTS_PER_NEST) -> None:
         """Start it; it loads the model while this goes on.
@@ -108,21 +108,22 @@ class Nest:
             OSError: There is no such program, or no process or pipe left.
         """
         ours, theirs = _pipes(slots)
+        commands, self._commands = os.pipe()
+        self._said, says = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [*command, ":".join(f"{requests},{answers}" for requests, answers in theirs)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=commands,
+                stdout=says,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[end for pair in theirs for end in pair],
                 env=_ENVIRONMENT,
-                bufsize=0,
             )
         except OSError:
-            _close_all(ours)
+            _close_all([*ours, (self._commands, self._said)])
             raise
         finally:
-            _close_all(theirs)
+            _close_all([*theirs, (commands, says)])
         self._slots = ours
         self._lives = 0
         self._retired = False
@@ -139,11 +140,10 @@ class Nest:
 
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait until the model is loaded; False if it is not, or not the pinned one."""
-        output = self._process.stdout
-        if output is None or not select.select([output], [], [], timeout_s)[0]:
+        if not select.select([self._said], [], [], timeout_s)[0]:
             return False
         try:
-            return read_frame(output.fileno()) == Status.READY.value
+            return read_frame(self._said) == Status.READY.value
         except WireError:
             return False
 
@@ -177,16 +177,11 @@ class Nest:
         """End the process and, through the kernel, its workers."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        _close_all(self._slots)
+        _close_all([*self._slots, (self._commands, self._said)])
         self._slots = []
 
     def _command(self, kind: bytes, number: int) -> None:
-        if self._process.stdin is None or self._process.stdin.closed:
-            raise BrokenPipeError
-        write_all(self._process.stdin.fileno(), _COMMAND.pack(kind, number))
+        write_all(self._commands, _COMMAND.pack(kind, number))
 
 
 def _pipes(count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

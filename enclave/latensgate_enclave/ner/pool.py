@@ -88,13 +88,15 @@ class NamesPool:
             PIIEngineError: A subclass that says why there is no answer.
         """
         deadline_ns = self._monotonic_ns() + self._deadline_ns
-        pieces = list(split(text))
-        gang = self._hire(len(pieces), deadline_ns)
+        pieces = deque(split(text))
         work = _Work(pieces, self._monotonic_ns, deadline_ns, self._piece_deadline_ns)
-        try:
-            return work.done_by(gang)
-        finally:
-            self._release(gang, work.spoilt)
+        while pieces:
+            gang = self._hire(len(pieces), deadline_ns)
+            try:
+                work.go_on_with(gang)
+            finally:
+                self._release(gang, work.spoilt)
+        return sorted(work.found)
 
     def close(self) -> None:
         """End all processes."""
@@ -153,19 +155,17 @@ class NamesPool:
         return worker
 
     def _living_nest(self) -> Nest:
-        if self._nest is None or not self._nest.has_slots:
-            self._replace_nest()
-        if self._nest is None:
-            raise PIIWorkerLostError("the model for names has just failed to start")
-        return self._nest
+        nest = self._nest
+        return nest if nest is not None and nest.has_slots else self._new_nest()
 
-    def _replace_nest(self) -> None:
+    def _new_nest(self) -> Nest:
         now_ns = self._monotonic_ns()
         if now_ns - self._started_ns < _START_INTERVAL_NS:
             raise PIIWorkerLostError("the model for names has just been started")
         self._started_ns = now_ns
         self._leave_nest()
-        self._nest = Nest(self._command, self._slots)
+        self._nest = nest = Nest(self._command, self._slots)
+        return nest
 
     def _leave_nest(self) -> None:
         nest, self._nest = self._nest, None
@@ -179,10 +179,10 @@ class NamesPool:
 
     def _first_nest(self) -> None:
         try:
-            self._replace_nest()
+            nest = self._new_nest()
         except OSError:
             raise PIIEngineError("the process for names does not start") from None
-        if self._nest is None or not self._nest.wait_until_ready(_START_S):
+        if not nest.wait_until_ready(_START_S):
             self.close()
             raise PIIEngineError("the model for names does not load, or is not the pinned one")
         while self._room:
@@ -193,38 +193,37 @@ class _Work:
     """One text on its way through some workers.
 
     Attributes:
+        found: Entities of the pieces that are done, with their places in the text.
         spoilt: Workers that must not be used again.
     """
 
     def __init__(
         self,
-        pieces: list[tuple[int, str]],
+        pieces: deque[tuple[int, str]],
         monotonic_ns: Callable[[], int],
         deadline_ns: int,
         piece_deadline_ns: int,
     ) -> None:
-        self._todo = deque(pieces)
+        self._todo = pieces
         self._monotonic_ns = monotonic_ns
         self._deadline_ns = deadline_ns
         self._piece_deadline_ns = piece_deadline_ns
         self._busy: dict[int, tuple[Worker, int, int, int]] = {}
-        self._found: list[Entity] = []
+        self.found: list[Entity] = []
         self.spoilt: set[Worker] = set()
 
-    def done_by(self, gang: list[Worker]) -> list[Entity]:
+    def go_on_with(self, gang: list[Worker]) -> None:
+        """Work on until all is done, or every worker of the gang has to end."""
         poller = select.poll()
-        for worker in gang:
-            poller.register(worker.answers, select.POLLIN)
-            self._give(worker)
         try:
+            for worker in gang:
+                poller.register(worker.answers, select.POLLIN)
+                self._give(worker)
             while self._busy:
                 for descriptor, _ in self._ready(poller):
                     self._take(*self._busy[descriptor])
-            if self._todo:
-                raise PIIWorkerLostError("workers for names ended before a text did")
         finally:
             self.spoilt |= {worker for worker, *_ in self._busy.values()}
-        return sorted(self._found)
 
     def _ready(self, poller: select.poll) -> list[tuple[int, int]]:
         now_ns = self._monotonic_ns()
@@ -258,7 +257,7 @@ class _Work:
         if status not in {Status.FOUND, Status.FOUND_LAST}:
             raise PIIEngineError("a worker for names could not finish a scan")
         del self._busy[worker.answers]
-        self._found += [Entity(e.start + offset, e.end + offset, e.label) for e in entities]
+        self.found += [Entity(e.start + offset, e.end + offset, e.label) for e in entities]
         if status is Status.FOUND_LAST:
             self.spoilt.add(worker)
         self._give(worker)

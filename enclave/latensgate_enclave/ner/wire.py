@@ -119,10 +119,12 @@ def read_frame(descriptor: int) -> bytes | None:
     header = _read(descriptor, HEADER_BYTES)
     if not header:
         return None
-    payload = _read(descriptor, frame_length(header)) if len(header) == HEADER_BYTES else b""
-    if not payload:
-        raise WireError("the end within a frame")
-    return payload
+    if len(header) == HEADER_BYTES:
+        length = frame_length(header)
+        payload = _read(descriptor, length)
+        if len(payload) == length:
+            return payload
+    raise WireError("the end within a frame")
 
 
 def _read(descriptor: int, count: int) -> bytes:

@@ -189,5 +189,5 @@ def main(arguments: Sequence[str]) -> int:
     return run(lambda: load_finder(Path(directory), digest), parse_slots(slots))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - in a process of its own
     sys.exit(main(sys.argv[1:]))

@@ -14,13 +14,15 @@ import hmac
 import struct
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from latensgate_enclave.pii.errors import PIICacheError
 from latensgate_enclave.pii.findings import ALL_CATEGORIES, Category, Finding
 from latensgate_shared.limits import PII_CACHE_MAX_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from latensgate_enclave.pii.scanner import Scanner
 
 _LABEL: Final = b"latensgate/1 findings\x00"
@@ -110,9 +112,10 @@ class FindingsCache:
         return _PACKED.pack(finding.start, finding.end, number, name, finding.score)
 
     def _unpacked(self, packed: bytes) -> list[Finding]:
+        rows = cast("Iterator[tuple[int, int, int, int, float]]", _PACKED.iter_unpack(packed))
         return [
             Finding(_CATEGORIES[number], start, end, score, self._names[name])
-            for start, end, number, name, score in _PACKED.iter_unpack(packed)
+            for start, end, number, name, score in rows
         ]
 
 

@@ -100,7 +100,7 @@ class TwoTierEngine:
         read = readable(text)
         for entity in self._names.find(read.text):
             category = _CATEGORY_OF.get(entity.label)
-            if category in categories and category is not None:
+            if category is not None and category in categories:
                 start, end = read.original(entity.start, entity.end)
                 yield Finding(category, start, end, _SCORE, _RECOGNIZER)
 
