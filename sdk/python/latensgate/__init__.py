@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from latensgate.client import AsyncLatensgate, Latensgate
     from latensgate.completion import (
         ConfidentialChatCompletion,
+        ConfidentialEmbeddings,
         ConfidentialParsedChatCompletion,
         NoReceiptError,
         receipt_of,
+    )
+    from latensgate.completion_responses import (
+        ConfidentialParsedResponse,
+        ConfidentialResponse,
     )
     from latensgate.data_keys import Boto3DataKeys, DataKey, DataKeyProvider
     from latensgate.errors import LatensgateClientError
@@ -29,7 +34,10 @@ _PLACES: Final = {
     "AttestationProof": "attested",
     "Boto3DataKeys": "data_keys",
     "ConfidentialChatCompletion": "completion",
+    "ConfidentialEmbeddings": "completion",
     "ConfidentialParsedChatCompletion": "completion",
+    "ConfidentialParsedResponse": "completion_responses",
+    "ConfidentialResponse": "completion_responses",
     "ConfigurationError": "verify",
     "DataKey": "data_keys",
     "DataKeyProvider": "data_keys",
@@ -46,7 +54,10 @@ __all__ = [
     "AttestationProof",
     "Boto3DataKeys",
     "ConfidentialChatCompletion",
+    "ConfidentialEmbeddings",
     "ConfidentialParsedChatCompletion",
+    "ConfidentialParsedResponse",
+    "ConfidentialResponse",
     "ConfigurationError",
     "DataKey",
     "DataKeyProvider",

@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from openai import OpenAIError
-from openai.types.chat import ChatCompletion
 
 from latensgate.client_logging import keep_bodies_out_of_logs
 from latensgate.completion import (
-    ConfidentialChatCompletion,
     carried,
     keeping_receipt,
+    sealed_type,
     with_receipt,
 )
 from latensgate.errors import error_of
@@ -85,7 +84,7 @@ class Sealed:
 
         def _process_response_data(self, *, data, cast_to, response):
             made = super()._process_response_data(
-                data=data, cast_to=_sealed_type(cast_to, data), response=response
+                data=data, cast_to=sealed_type(cast_to, data), response=response
             )
             with_receipt(made, response)
             return made
@@ -118,12 +117,6 @@ def _with_receipts(options: object) -> None:
     request = cast("Any", options)
     if callable(request.post_parser):
         request.post_parser = keeping_receipt(request.post_parser)
-
-
-def _sealed_type(cast_to: Any, data: object) -> Any:  # noqa: ANN401 -- whatever type the OpenAI client parses into
-    """Parse answers that came out of an enclave into the type that says so."""
-    sealed = isinstance(data, dict) and "audit_receipt_id" in data
-    return ConfidentialChatCompletion if sealed and cast_to is ChatCompletion else cast_to
 
 
 def _typed_error(response: httpx.Response) -> APIStatusError | None:

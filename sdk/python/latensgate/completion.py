@@ -1,14 +1,17 @@
-"""The answer of ``chat.completions.create``, and how to get at its receipt."""
+"""The answers of the client's operations, and how to get at their receipts."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import httpx
-from openai import BaseModel as OpenAIModel
+from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ParsedChatCompletion
-from pydantic import PrivateAttr
 
+from latensgate.checkable import Checkable
 from latensgate.errors import LatensgateClientError
 from latensgate.transport_routes import CARRIED, Carried
 
@@ -22,23 +25,7 @@ if TYPE_CHECKING:
 ContentT = TypeVar("ContentT")
 
 
-class _Checkable(OpenAIModel):
-    """What an answer has besides OpenAI's members."""
-
-    attestation_hash: str
-    audit_receipt_id: str
-    _receipt: object = PrivateAttr(default=None)  # an AnswerReceipt: pydantic resolves annotations
-
-    def verified_receipt(self) -> AnswerReceipt | None:
-        """Return the receipt that came with the answer; ``receipt_of`` is for everybody."""
-        return cast("AnswerReceipt | None", self._receipt)
-
-    def keep_receipt(self, receipt: AnswerReceipt | None) -> None:
-        """Attach the receipt; for the client alone."""
-        self._receipt = receipt
-
-
-class ConfidentialChatCompletion(_Checkable, ChatCompletion):
+class ConfidentialChatCompletion(Checkable, ChatCompletion):
     """An OpenAI answer that came out of an attested enclave, its receipt verified.
 
     Attributes:
@@ -48,7 +35,7 @@ class ConfidentialChatCompletion(_Checkable, ChatCompletion):
 
 
 class ConfidentialParsedChatCompletion(
-    _Checkable, ParsedChatCompletion[ContentT], Generic[ContentT]
+    Checkable, ParsedChatCompletion[ContentT], Generic[ContentT]
 ):
     """The answer of ``chat.completions.parse``, checked like ``ConfidentialChatCompletion``."""
 
@@ -60,6 +47,10 @@ class ConfidentialParsedChatCompletion(
         return made
 
 
+class ConfidentialEmbeddings(Checkable, CreateEmbeddingResponse):
+    """OpenAI embeddings that came out of an attested enclave, checked like the others."""
+
+
 class NoReceiptError(LookupError):
     """There is no receipt here, or not yet: a stream has one after its end."""
 
@@ -68,23 +59,24 @@ def receipt_of(answer: object) -> AnswerReceipt:
     """Return the verified receipt of an answer.
 
     Args:
-        answer: What ``chat.completions.create`` or ``parse`` returned, plain, raw or as a stream
-            that was read to its end; what ``with chat.completions.stream(…) as …`` gave, read to
-            its end; or an error that the enclave itself sealed.
+        answer: What ``create`` or ``parse`` of ``chat.completions``, ``responses`` or
+            ``embeddings`` returned, plain, raw or as a stream that was read to its end; what
+            ``with ….stream(…) as …`` gave, read to its end; or an error that the enclave itself
+            sealed.
 
     Raises:
         NoReceiptError: Nothing of these, or the stream has not ended.
     """
     found = _receipt(answer)
     if found is None:
-        raise NoReceiptError("receipt_of: an answer of chat.completions, read to its end, expected")
+        raise NoReceiptError("receipt_of: an answer of the enclave, read to its end, expected")
     return found
 
 
 def _receipt(answer: object) -> AnswerReceipt | None:
     if isinstance(answer, LatensgateClientError):
         return answer.receipt
-    if isinstance(answer, _Checkable):
+    if isinstance(answer, Checkable):
         return answer.verified_receipt()
     response = answer
     for name in ("http_response", "response", "_response"):  # raw responses; streams; stream()
@@ -101,20 +93,46 @@ def carried(response: object) -> Carried:
     return found if isinstance(found, Carried) else Carried()
 
 
+@cache
+def _responses() -> Any:  # noqa: ANN401 -- a module that openai 1.60 cannot load
+    """Return `completion_responses`, or None where the OpenAI client knows no responses."""
+    known = find_spec("openai.types.responses") is not None
+    return import_module("latensgate.completion_responses") if known else None
+
+
+def sealed_type(cast_to: Any, data: object) -> Any:  # noqa: ANN401 -- whatever type the OpenAI client parses into
+    """Parse answers that came out of an enclave into the type that says so."""
+    if not isinstance(data, dict) or "audit_receipt_id" not in data:
+        return cast_to
+    if cast_to is ChatCompletion:
+        return ConfidentialChatCompletion
+    if cast_to is CreateEmbeddingResponse:
+        return ConfidentialEmbeddings
+    responses = _responses()
+    if responses is not None and cast_to is responses.Response:
+        return responses.ConfidentialResponse
+    return cast_to
+
+
 def keeping_receipt(parse: Callable[[object], object]) -> Callable[[object], object]:
-    """Let what ``chat.completions.parse`` makes of an answer keep the answer's receipt."""
+    """Let what ``parse`` makes of an answer keep the answer's receipt."""
 
     def parsed(answer: object) -> object:
-        made = parse(answer)
-        if isinstance(answer, _Checkable) and isinstance(made, ParsedChatCompletion):
+        made, responses = parse(answer), _responses()
+        if not isinstance(answer, Checkable):
+            return made
+        receipt = answer.verified_receipt()
+        if isinstance(made, ParsedChatCompletion):
             typed = cast("ParsedChatCompletion[object]", made)
-            return ConfidentialParsedChatCompletion[object].of(typed, answer.verified_receipt())
+            return ConfidentialParsedChatCompletion[object].of(typed, receipt)
+        if responses is not None and isinstance(made, responses.ParsedResponse):
+            return responses.ConfidentialParsedResponse[object].of(made, receipt)
         return made
 
     return parsed
 
 
-def with_receipt(completion: object, response: object) -> None:
+def with_receipt(answer: object, response: object) -> None:
     """Attach the receipt to an answer that was just parsed."""
-    if isinstance(completion, ConfidentialChatCompletion):
-        completion.keep_receipt(carried(response).receipt)
+    if isinstance(answer, Checkable):
+        answer.keep_receipt(carried(response).receipt)
