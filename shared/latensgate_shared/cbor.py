@@ -43,8 +43,8 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES: Final = {0xF4: False, 0xF5: True, 0xF6: None}
 _LONG: Final = 24
 """RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
+_SHORT_TEXT: Final = _TEXT << 5
 _HEAD_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
-_first: Final = itemgetter(0)
 _LONG_HEAD_SIZES: Final = ((25, 2), (26, 4), (27, 8))
 _HEAD_MINIMUM: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
 
@@ -152,9 +152,26 @@ def _container(data: bytes, at: int, start: int, count: int, levels: int) -> tup
             item, position = _item(data, position, levels - 1)
             items.append(item)
         return items, position
+    return _map(data, start, count, levels - 1)
+
+
+def _map(data: bytes, start: int, count: int, levels: int) -> tuple[CBORValue, int]:
+    """Read that many members; a key that is a short text is read here, as most are."""
     members: dict[int | str, CBORValue] = {}
+    position, size = start, len(data)
     for _ in range(count):
-        position = _member(data, position, levels - 1, members)
+        begin = position + 1
+        length = data[position] - _SHORT_TEXT if position < size else -1
+        if 0 <= length < _LONG and begin + length <= size:
+            try:
+                key = data[begin : begin + length].decode()
+            except UnicodeDecodeError:
+                raise CBORError(f"CBOR: text at byte {position} is not UTF-8") from None
+            if key in members:
+                raise _repeated(position)
+            members[key], position = _item(data, begin + length, levels)
+        else:
+            position = _member(data, position, levels, members)
     return members, position
 
 
@@ -172,9 +189,13 @@ def _member(data: bytes, at: int, levels: int, members: dict[int | str, CBORValu
     if type(key) is not str and type(key) is not int:  # exactly: a bool is no key
         raise CBORError(f"CBOR: map key at byte {at} is neither an integer nor text")
     if key in members:
-        raise CBORError(f"CBOR: map key at byte {at} stands twice")
+        raise _repeated(at)
     members[key], position = _item(data, position, levels)
     return position
+
+
+def _repeated(at: int) -> CBORError:
+    return CBORError(f"CBOR: map key at byte {at} stands twice")
 
 
 def _truncated(data: bytes, at: int) -> CBORError:
@@ -224,7 +245,8 @@ def _write_integer(value: int) -> bytes:
 
 
 def _write_bytes(value: bytes) -> bytes:
-    return head(0x40, len(value)) + value
+    size = len(value)
+    return (_BYTES_HEADS[size] if size < _HEADS_COUNT else head(0x40, size)) + value
 
 
 def _write_text(value: str) -> bytes:
@@ -232,7 +254,8 @@ def _write_text(value: str) -> bytes:
         encoded = value.encode()
     except UnicodeEncodeError:
         raise CBORError("CBOR: text with a lone surrogate") from None
-    return head(0x60, len(encoded)) + encoded
+    size = len(encoded)
+    return (_TEXT_HEADS[size] if size < _HEADS_COUNT else head(0x60, size)) + encoded
 
 
 def _write_array(value: Sequence[object], levels: int) -> bytes:
@@ -240,19 +263,39 @@ def _write_array(value: Sequence[object], levels: int) -> bytes:
 
 
 def _write_map(value: Mapping[object, object], levels: int) -> bytes:
-    parts = [head(0xA0, len(value))]
-    for key, member in sorted([(_key(key), member) for key, member in value.items()], key=_first):
+    names = tuple(value)
+    # By type exactly: True is equal to 1, and would find its place in the cache.
+    ordered = _ordered_texts(names) if _TEXTS.issuperset(map(type, names)) else _ordered(names)
+    parts = [head(0xA0, len(names))]
+    for name, key in ordered:
+        member = value[name]
         scalar = _SCALARS.get(type(member))  # looked up here: most members are no containers
         parts += key, scalar(member) if scalar is not None else _write(member, levels)
     return b"".join(parts)
 
 
-@lru_cache(maxsize=256, typed=True)  # the names of our own heads, over and over
+_TEXTS: Final = frozenset({str})
+
+
+@lru_cache(maxsize=256)  # the names of our own heads, over and over
+def _ordered_texts(names: tuple[object, ...]) -> list[tuple[object, bytes]]:
+    return _ordered(names)
+
+
+def _ordered(names: tuple[object, ...]) -> list[tuple[object, bytes]]:
+    """Return the keys and their encodings, in the order of these."""
+    return sorted([(name, _key(name)) for name in names], key=itemgetter(1))
+
+
 def _key(key: object) -> bytes:
     if type(key) is not int and type(key) is not str:  # exactly: a bool is no key
         raise CBORError(f"CBOR: map key of type {type(key).__name__}")
     return _write(key, 0)
 
+
+_HEADS_COUNT: Final = 256
+_BYTES_HEADS: Final = [head(0x40, size) for size in range(_HEADS_COUNT)]
+_TEXT_HEADS: Final = [head(0x60, size) for size in range(_HEADS_COUNT)]
 
 _SCALARS: Final[Mapping[type, Callable[..., bytes]]] = {
     int: _write_integer,

@@ -72,6 +72,7 @@ _PREFIX_BYTES: Final = 4
 _REFUSED: Final = State.REFUSED
 _CHUNK_HEAD: Final = b"\x83\x03"
 """CBOR: array of 3, then Kind.CHUNK."""
+_TEXTS: Final = frozenset({str})
 _LONG: Final = 24
 """RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
 _SHORTEST: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
@@ -144,8 +145,8 @@ class FrameConnection:
             raise LocalProtocolError("frames: send on a connection that has failed")
         try:
             if type(event) is Chunk:
-                self._apply_chunk(self._role, event)  # what it admits can be written
-                return _prefixed(_encode_chunk(event))
+                self._calls.count_chunk(self._role, event.call_id, len(event.data))
+                return _encode_chunk(event)  # what the rules admit fits into a frame
             frame = _prefixed(_encode(event))
             self._apply(self._role, event)
         except (IllegalError, MalformedError) as error:
@@ -196,7 +197,7 @@ class FrameConnection:
             if body > size or end > size:
                 break
             frame = data[body:end]
-            event = _decode_chunk(frame) or _decode(frame)
+            event = _decode_chunk(frame) or _decode_flat(frame) or _decode(frame)
             if self._deliver(event):
                 events.append(event)
             start = end
@@ -207,13 +208,11 @@ class FrameConnection:
     def _deliver(self, event: Event) -> bool:
         """Apply what the peer sent; return whether this side's code is to see it."""
         if type(event) is Chunk:
-            return self._apply_chunk(self._peer, event) is not _REFUSED
+            size = len(event.data)
+            return self._calls.count_chunk(self._peer, event.call_id, size) is not _REFUSED
         if type(event) is Cancel and self._calls.late_cancel(event.call_id):
             return False
         return self._apply(self._peer, event) is not _REFUSED
-
-    def _apply_chunk(self, sender: Role, chunk: Chunk) -> State:
-        return self._calls.count_chunk(sender, chunk.call_id, len(chunk.data))
 
     def _apply(self, sender: Role, event: Event) -> State:
         """Apply the rules; return the state that the call was in (UPLOADING for a new one)."""
@@ -265,7 +264,8 @@ def _prefixed(body: bytes) -> bytes:
 
 def _encode_chunk(chunk: Chunk) -> bytes:
     data = chunk.data
-    return _CHUNK_HEAD + cbor.head(0x00, chunk.call_id) + cbor.head(0x40, len(data)) + data
+    head = _CHUNK_HEAD + cbor.head(0x00, chunk.call_id) + cbor.head(0x40, len(data))
+    return (len(head) + len(data)).to_bytes(_PREFIX_BYTES, "big") + head + data
 
 
 def _encode(event: Event) -> bytes:
@@ -285,7 +285,9 @@ def _encode(event: Event) -> bytes:
 
 
 def _start(elements: int, kind: Kind, number: int) -> bytes:
-    return bytes((0x80 | elements, kind)) + cbor.encode(number)
+    # The rules refuse what is negative; they are asked after this.
+    written = cbor.head(0x00, number) if number >= 0 else cbor.encode(number)
+    return bytes((0x80 | elements, kind)) + written
 
 
 def _decode_chunk(frame: bytes) -> Chunk | None:
@@ -302,6 +304,24 @@ def _decode_chunk(frame: bytes) -> Chunk | None:
     if call_id < 0 or size != len(frame) - start:
         return None
     return Chunk(call_id, frame[start:])
+
+
+def _decode_flat(frame: bytes) -> Event | None:
+    """Read the frames that every call has besides its body, if no field holds an array or a map.
+
+    Returns:
+        None for everything else, as ``_decode_chunk``.
+    """
+    make = _FLAT.get(frame[:2])
+    if make is None or len(frame) <= len(_CHUNK_HEAD):
+        return None
+    call_id, start = _argument(frame, 2, 0x00)
+    if call_id < 0 or start >= len(frame):
+        return None
+    members = cbor.decode(frame[start:], max_bytes=limits.FRAME_MAX_BYTES)
+    if type(members) is not dict or not _SCALARS.issuperset(map(type, members.values())):
+        return None
+    return make(call_id, _head(members))
 
 
 def _argument(frame: bytes, at: int, major: int) -> tuple[int, int]:
@@ -330,7 +350,7 @@ def _decode(frame: bytes) -> Event:
 
 
 def _head(members: _Members) -> dict[str, cbor.CBORValue]:
-    if not all(type(name) is str for name in members):
+    if not _TEXTS.issuperset(map(type, members)):
         raise IllegalError("a head with a name that is no text")
     return cast("dict[str, cbor.CBORValue]", members)
 
@@ -352,6 +372,14 @@ def _answer_head(call_id: int, head: _Members) -> Head:
 
 def _end(call_id: int, head: _Members) -> End:
     return End(call_id, _head(head))
+
+
+_SCALARS: Final = frozenset({int, bytes, str, bool, type(None)})
+_FLAT: Final[Mapping[bytes, type[Head | End]]] = {
+    bytes((0x83, Kind.HEAD)): Head,
+    bytes((0x83, Kind.END)): End,
+}
+"""First two bytes of a frame (array of 3, kind) → what it is."""
 
 
 def _error(call_id: int, name: str) -> Error:

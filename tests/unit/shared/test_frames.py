@@ -305,6 +305,57 @@ def test_chunks_are_written_as_the_general_writer_would(call_id: int, size: int)
     assert pair.enclave.receive(wire) == [Chunk(call_id, bytes(size))]
 
 
+FIELDS: list[dict[str, object]] = [
+    {},
+    {"a": 1, "b": b"\x01", "c": "x", "d": True, "e": None, "f": -1},
+    {"a": 24, "b": bytes(300), "c": "x" * 300, "a long name of its own, for once": 1},
+    {"a": [1]},
+    {"a": {"b": 1}},
+]
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+@pytest.mark.parametrize("kind", [Kind.HEAD, Kind.END])
+@pytest.mark.parametrize("call_id", [1, 24, 2**32])
+def test_answers_are_read_as_the_general_reader_would(
+    call_id: int, kind: Kind, fields: dict[str, object]
+) -> None:
+    pair = Pair()
+    pair.up(Request(call_id, "op", {}), End(call_id))
+    pair.down(Accepted(call_id))
+    if kind is Kind.END:
+        pair.down(Head(call_id, {}))
+    (event,) = pair.parent.receive(raw(kind, call_id, fields))
+    assert isinstance(event, Head | End)
+    assert (event.call_id, event.head) == (call_id, fields)
+
+
+BAD_HEADS: dict[str, bytes] = {
+    "deeper than any value": raw(
+        2, 1, {"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}
+    ),
+    "integer as a name": raw(2, 1, {1: 1}),
+    "name twice": prefixed(b"\x83\x02\x01\xa2\x61a\x01\x61a\x01"),
+    "name not UTF-8": prefixed(b"\x83\x02\x01\xa1\x61\xff\x01"),
+    "name cut": prefixed(b"\x83\x02\x01\xa1\x63a"),
+    "value missing": prefixed(b"\x83\x02\x01\xa1\x61a"),
+    "no fields": prefixed(b"\x83\x02\x01"),
+    "nothing": prefixed(b"\x83\x02"),
+    "a list of fields": raw(2, 1, [1]),
+    "id in long form": prefixed(b"\x83\x02\x18\x01\xa0"),
+    "id cut": prefixed(b"\x83\x02\x1b\x01"),
+    "bytes after": prefixed(b"\x83\x02\x01\xa0\x00"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADS)
+def test_bad_heads(name: str) -> None:
+    pair = Pair()
+    pair.reach(State.ACCEPTED)
+    with pytest.raises(RemoteProtocolError):
+        pair.parent.receive(BAD_HEADS[name])
+
+
 @pytest.mark.parametrize("name", ["ERR_NOT_OURS", "err_malformed", "boom: secret text"])
 def test_no_text_crosses_as_an_error(name: str) -> None:
     pair = Pair()
