@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from latensgate_enclave.pii.apply import (
-    Budget,
-    ScannedText,
-    ScannedTexts,
-    TextPart,
-    Verdict,
-    apply,
-    scan_texts,
-)
+from latensgate_enclave.pii.apply import ScannedText, ScannedTexts, TextPart, apply, scan_texts
 from latensgate_enclave.pii.engine import EngineSettings, Tier1Engine
 from latensgate_enclave.pii.errors import (
     PIIEngineError,
@@ -27,6 +19,7 @@ from latensgate_enclave.pii.policy import (
     parse_floor,
     parse_policy,
 )
+from latensgate_enclave.pii.tally import Budget, Verdict
 from latensgate_shared.pii_policy import PolicyError
 
 __all__ = [

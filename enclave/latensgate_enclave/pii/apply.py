@@ -1,36 +1,29 @@
-"""The policy applied: texts scanned, findings counted, masked or refused."""
+"""The policy applied: texts scanned, findings counted, replaced or refused."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from latensgate_enclave.pii.errors import PIIHardFailError, PIITooLargeError
-from latensgate_enclave.pii.findings import (
-    Category,
-    Finding,
-    by_position,
-    merge,
-    without_explained,
-)
-from latensgate_enclave.pii.policy import NO_OPINION, Action, Direction, Policy
-from latensgate_shared.limits import (
-    PII_FINDINGS_MAX_COUNT,
-    PII_REQUEST_MAX_CHARS,
-    PII_TEXT_COST_CHARS,
-)
+from latensgate_enclave.pii.findings import by_position, merge, without_explained
+from latensgate_enclave.pii.replacing import Acted, outside, replaced_text
+from latensgate_enclave.pii.restore import known_spans
+from latensgate_enclave.pii.tally import Budget, Tally, Verdict
+from latensgate_shared.limits import PII_TEXT_COST_CHARS
+from latensgate_shared.pii_policy import NO_OPINION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from latensgate_enclave.pii.engine import Tier1Engine
-    from latensgate_enclave.pii.policy import Rule
+    from latensgate_enclave.pii.findings import Finding
+    from latensgate_enclave.pii.scanner import Scanner
+    from latensgate_enclave.pii.surrogates import Surrogates
+    from latensgate_shared.pii_names import Direction
+    from latensgate_shared.pii_policy import Policy
 
 _PAIR: Final = 2
-_REPLACED: Final = frozenset({Action.MASK, Action.PSEUDONYMISE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +44,6 @@ class TextPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found and acted on, as numbers only.
-
-    Attributes:
-        counts: Findings by category name and direction name, as receipts carry them.
-    """
-
-    counts: Mapping[str, Mapping[str, int]]
-
-    @property
-    def detected(self) -> bool:
-        """Whether anything was found that the policy acts on, if only to flag it."""
-        return bool(self.counts)
-
-
-@dataclass(frozen=True, slots=True)
 class ScannedText:
     """A text after its policy.
 
@@ -84,7 +61,7 @@ class ScannedTexts:
     """Texts after their policy, in the order in which they were given.
 
     Attributes:
-        texts: With placeholders where the policy masks.
+        texts: With placeholders where the policy masks, and surrogates where it pseudonymises.
         verdict: What was found.
         changed: Whether any text is another one than was given.
     """
@@ -94,75 +71,49 @@ class ScannedTexts:
     changed: bool
 
 
-class Budget:
-    """What one request, or one answer, may make the engine do, over all its texts."""
-
-    __slots__ = ("_chars_left", "_findings_left")
-
-    def __init__(
-        self,
-        *,
-        max_chars: int = PII_REQUEST_MAX_CHARS,
-        max_findings: int = PII_FINDINGS_MAX_COUNT,
-    ) -> None:
-        self._chars_left = max_chars
-        self._findings_left = max_findings
-
-    def spend_chars(self, count: int) -> None:
-        """Take code points off.
-
-        Raises:
-            PIITooLargeError: Not so many are left.
-        """
-        self._chars_left -= count
-        if self._chars_left < 0:
-            raise PIITooLargeError("the texts of the request are longer than one scan takes on")
-
-    def spend_findings(self, count: int) -> None:
-        """Take findings off.
-
-        Raises:
-            PIITooLargeError: Not so many are left.
-        """
-        self._findings_left -= count
-        if self._findings_left < 0:
-            raise PIITooLargeError("the texts of the request hold more findings than one scan may")
-
-
 def apply(
     text: str, findings: Iterable[Finding], policy: Policy, direction: Direction
 ) -> ScannedText:
-    """Apply a policy to what was found in one text.
+    """Apply a policy to what was found in one text; what would get a surrogate is masked.
 
     Raises:
         PIIHardFailError: A category was found that the policy refuses.
     """
-    rules = policy.acting(direction)
-    acted = _acted_on(findings, rules)
-    tally = _Tally()
-    tally.add(acted, direction, rules)
-    return ScannedText(_masked(text, acted, rules), tally.verdict())
+    acted = acted_on(text, findings, policy, direction)
+    tally = Tally()
+    tally.add(acted, direction)
+    return ScannedText(replaced_text(text, acted, None), tally.verdict())
 
 
-def scan_texts(
-    engine: Tier1Engine, policy: Policy, parts: Iterable[TextPart], *, budget: Budget | None = None
+def scan_texts(  # noqa: PLR0913  # who scans, by what, what, and what is kept over the texts
+    engine: Scanner,
+    policy: Policy,
+    parts: Iterable[TextPart],
+    *,
+    budget: Budget | None = None,
+    surrogates: Surrogates | None = None,
+    known: Surrogates | None = None,
 ) -> ScannedTexts:
     """Scan many texts and apply the policy to all of them, or to none.
 
     Args:
-        engine: Tier 1.
+        engine: Finds.
         policy: The effective policy.
         parts: System and user texts, JSON scalars and member names of tool arguments and
             results, file names: whatever will be forwarded or returned.
         budget: Shared by the calls for one request.
+        surrogates: Gives surrogates to what the policy pseudonymises; None: that is masked.
+        known: Surrogates that may stand in the texts, and are no findings: in answers.
 
     Raises:
         PIITooLargeError: The budget is used up, or one text is too long.
         PIIEngineError: A scan could not be completed.
         PIIHardFailError: A category was found that the policy refuses; counts over all parts.
     """
-    scan = _Scan(engine, policy, budget or Budget())
     given = list(parts)
+    if surrogates is not None:
+        surrogates.avoid([part.text for part in given])
+    scan = _Scan(engine, policy, budget or Budget(), surrogates, known)
     start = 0
     for end in range(1, len(given) + 1):
         if end == len(given) or not given[end].continues:
@@ -175,34 +126,42 @@ def scan_texts(
 class _Scan:
     """One scan on its way over many texts."""
 
-    __slots__ = ("_budget", "_engine", "_policy", "tally", "texts")
+    __slots__ = ("_budget", "_engine", "_known", "_policy", "_surrogates", "tally", "texts")
 
-    def __init__(self, engine: Tier1Engine, policy: Policy, budget: Budget) -> None:
+    def __init__(
+        self,
+        engine: Scanner,
+        policy: Policy,
+        budget: Budget,
+        surrogates: Surrogates | None,
+        known: Surrogates | None,
+    ) -> None:
         self._engine = engine
         self._policy = policy
         self._budget = budget
-        self.tally = _Tally()
+        self._surrogates = surrogates
+        self._known = known
+        self.tally = Tally()
         self.texts: list[str] = []
 
     def take(self, parts: list[TextPart]) -> None:
         """Scan parts that are read as one text: each alone, and what lies across their borders."""
         direction = parts[0].direction
-        rules = self._policy.acting(direction)
         across = self._across(parts, direction) if len(parts) > 1 else ()
         start = 0
         for part in parts:
             end = start + len(part.text)
             found = self._found(part.text, direction, part.hint)
-            acted = _acted_on(found, rules) if found else ()
-            self.tally.add(acted, direction, rules)
+            acted = acted_on(part.text, found, self._policy, direction) if found else ()
+            self.tally.add(acted, direction)
             if across:
                 clipped = [_clipped(each, start, end) for each in across]
-                inside = [each for each in clipped if each.start < each.end]
-                acted = tuple(sorted([*acted, *inside], key=by_position))
-            self.texts.append(_masked(part.text, acted, rules))
+                inside = [each for each in clipped if each.finding.start < each.finding.end]
+                acted = tuple(sorted([*acted, *inside], key=_by_position))
+            self.texts.append(replaced_text(part.text, acted, self._surrogates))
             start = end
 
-    def _across(self, parts: list[TextPart], direction: Direction) -> tuple[Finding, ...]:
+    def _across(self, parts: list[TextPart], direction: Direction) -> tuple[Acted, ...]:
         """Find what no part holds alone, as a number split over two; counted once.
 
         Looked for in all parts together, and in each pair alone: what follows a number in a third
@@ -220,18 +179,22 @@ class _Scan:
                 for each in self._found(text, direction, parts[first].hint)
                 if bisect_right(borders, each.start) < bisect_left(borders, each.end)
             )
-        rules = self._policy.acting(direction)
-        acted = _acted_on(merge(across), rules)
-        self.tally.add(acted, direction, rules)
+        if not across:
+            return ()
+        whole = "".join([part.text for part in parts])
+        acted = acted_on(whole, merge(across), self._policy, direction)
+        self.tally.add(acted, direction)
         return acted
 
-    def _found(self, text: str, direction: Direction, hint: str) -> tuple[Finding, ...]:
+    def _found(self, text: str, direction: Direction, hint: str) -> Iterable[Finding]:
         self._budget.spend_chars(len(text) + PII_TEXT_COST_CHARS)
         categories = self._policy.categories(direction)
         if not categories:
             return ()
         found = self._engine.scan(text, categories=categories, hint=hint)
         self._budget.spend_findings(len(found))
+        if found and self._known is not None:
+            return outside(found, known_spans(self._known, text), text)
         return found
 
 
@@ -239,81 +202,34 @@ def _moved(finding: Finding, by: int) -> Finding:
     return replace(finding, start=finding.start + by, end=finding.end + by)
 
 
-def _clipped(finding: Finding, start: int, end: int) -> Finding:
+def _clipped(acted: Acted, start: int, end: int) -> Acted:
     """Return what of a finding lies between two places, counted from the first of them."""
-    return replace(
-        finding, start=max(finding.start, start) - start, end=min(finding.end, end) - start
-    )
+    finding = acted.finding
+    first, last = max(finding.start, start) - start, min(finding.end, end) - start
+    return Acted(replace(finding, start=first, end=last), acted.action)
 
 
-class _Tally:
-    """Counts of what was acted on, and of what refuses the whole."""
-
-    __slots__ = ("_acted", "_refused")
-
-    def __init__(self) -> None:
-        self._acted: Counter[tuple[str, str]] = Counter()
-        self._refused: Counter[tuple[str, str]] = Counter()
-
-    def add(
-        self, findings: tuple[Finding, ...], direction: Direction, rules: Mapping[Category, Rule]
-    ) -> None:
-        for finding in findings:
-            cell = finding.category.value, direction.value
-            self._acted[cell] += 1
-            if rules[finding.category].action is Action.FAIL:
-                self._refused[cell] += 1
-
-    def verdict(self) -> Verdict:
-        if self._refused:
-            raise PIIHardFailError(_nested(self._refused))
-        return Verdict(_nested(self._acted))
+def _by_position(acted: Acted) -> tuple[int, int, str]:
+    return by_position(acted.finding)
 
 
-def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    nested: dict[str, dict[str, int]] = {}
-    for (category, direction), count in sorted(counts.items()):
-        nested.setdefault(category, {})[direction] = count
-    return nested
-
-
-def _acted_on(findings: Iterable[Finding], rules: Mapping[Category, Rule]) -> tuple[Finding, ...]:
+def acted_on(
+    text: str, findings: Iterable[Finding], policy: Policy, direction: Direction
+) -> tuple[Acted, ...]:
+    """Return the findings that a policy acts on, in the order of their place."""
+    rules = policy.acting(direction)
     # The policy first and overlaps second: a finding that nobody asked for hides none.
-    wanted = [
-        finding
-        for finding in findings
-        if rules.get(finding.category, NO_OPINION).acts_on(finding.score)
-    ]
-    return without_explained(wanted, rank=lambda category: rules[category].action)
-
-
-def _masked(text: str, findings: tuple[Finding, ...], rules: Mapping[Category, Rule]) -> str:
-    """Put a placeholder for each stretch of masked findings; overlapping ones make one stretch.
-
-    The whole stretch goes, under the name of its longest finding, so that no part of any of them
-    is left beside the placeholder.
-    """
-    parts: list[str] = []
-    done = 0
-    named: Finding | None = None
-    if not findings:
-        return text  # the very same: nothing was changed
-    for finding in findings:
-        if rules[finding.category].action not in _REPLACED:
-            continue
-        if named is not None and finding.start < done:
-            named = max(named, finding, key=_length)
-        else:
-            parts += [placeholder(named), text[done : finding.start]]
-            named = finding
-        done = max(done, finding.end)
-    return text if named is None else "".join([*parts, placeholder(named), text[done:]])
-
-
-def placeholder(finding: Finding | None) -> str:
-    """Return what stands in the text for a masked finding, as ``<EMAIL_ADDRESS>``."""
-    return "" if finding is None else f"<{finding.category.value}>"
-
-
-def _length(finding: Finding) -> tuple[int, float]:
-    return finding.end - finding.start, finding.score
+    if not policy.has_exemptions:
+        wanted = [
+            each for each in findings if rules.get(each.category, NO_OPINION).acts_on(each.score)
+        ]
+        left = without_explained(wanted, rank=lambda category: rules[category].action)
+        return tuple([Acted(each, rules[each.category].action) for each in left])
+    actions: dict[Finding, Acted] = {}
+    for each in findings:
+        value = text[each.start : each.end]
+        rule = policy.acting_on(direction, value).get(each.category, NO_OPINION)
+        if rule.acts_on(each.score):
+            actions[each] = Acted(each, rule.action)
+    left = without_explained(actions, rank=lambda category: rules[category].action)
+    return tuple([actions[each] for each in left])

@@ -92,6 +92,19 @@ class Restorer:
         return value
 
 
+def known_spans(surrogates: Surrogates, text: str) -> list[tuple[int, int]]:
+    """Return where surrogates of the request stand in a text, in order."""
+    if not surrogates.values:
+        return []
+    known = surrogates.values
+    whole = _patterns(tuple(sorted(surrogates.labels)))[0]
+    return [
+        match.span()
+        for match in whole.finditer(text)
+        if folded(match["inside"] or match["bare"]) in known
+    ]
+
+
 def _encodable(value: str) -> str:
     return value.encode("utf-8", "replace").decode()
 

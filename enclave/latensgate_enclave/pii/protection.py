@@ -1,0 +1,166 @@
+"""What is done for one request, both ways: its policy, what finds, and its surrogates."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from latensgate_enclave.pii.apply import scan_texts
+from latensgate_enclave.pii.custom import scanner_for
+from latensgate_enclave.pii.restore import Restorer
+from latensgate_enclave.pii.surrogates import Surrogates
+from latensgate_enclave.pii.tally import Tally
+from latensgate_enclave.pii.windowed import WindowedScan, changes
+from latensgate_shared.pii_names import Action, Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latensgate_enclave.pii.apply import ScannedTexts, TextPart
+    from latensgate_enclave.pii.scanner import Scanner
+    from latensgate_enclave.pii.tally import Budget
+    from latensgate_shared.pii_policy import Policy
+    from latensgate_shared.strict_json import JSONObject
+
+_LABEL: Final = b"latensgate/1 surrogates\x00"
+
+
+@dataclass(slots=True, repr=False)
+class Protection:
+    """The protection of one request.
+
+    Attributes:
+        policy: The effective one.
+        scanner: Finds all that the policy acts on.
+        surrogates: Those that the request's values were given.
+        restored: How often a value was put back into the answer.
+        unknown: How often the answer held what looks like a surrogate and is none of the request's.
+        tally: Of the parts of an answer that were scanned in windows.
+    """
+
+    policy: Policy
+    scanner: Scanner
+    surrogates: Surrogates
+    restored: int = 0
+    unknown: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def under(cls, policy: Policy, engine: Scanner, tenant_id: str, secret: bytes) -> Protection:
+        """Make the protection of a request.
+
+        Args:
+            policy: The effective one.
+            engine: Whose findings it uses.
+            tenant_id: Whose request.
+            secret: Of the conversation, from inside the seal; or random.
+
+        Raises:
+            PolicyError: A pattern of the policy that cannot be used.
+        """
+        key = hmac.digest(secret, _LABEL + tenant_id.encode(), "sha256")
+        return cls(policy, scanner_for(engine, policy), Surrogates(key))
+
+    def waits(self) -> bool:
+        """Whether a scan may wait for another process."""
+        return any(self.scanner.waits(self.policy.categories(each)) for each in Direction)
+
+    def scan_request(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
+        """Scan the texts of a request.
+
+        Raises:
+            LatensgateError: As `scan_texts`.
+        """
+        gives = any(
+            rule.action is Action.PSEUDONYMISE
+            for direction in Direction
+            for rule in self.policy.acting(direction).values()
+        )
+        surrogates = self.surrogates if gives else None
+        return scan_texts(self.scanner, self.policy, parts, budget=budget, surrogates=surrogates)
+
+    def scan_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
+        """Scan the texts of an answer, and put the caller's own values back.
+
+        Raises:
+            LatensgateError: As `scan_texts`.
+        """
+        known = self.surrogates if len(self.surrogates) else None
+        scanned = scan_texts(self.scanner, self.policy, parts, budget=budget, known=known)
+        if known is None:
+            return scanned
+        texts = tuple([self._restored(text) for text in scanned.texts])
+        changed = scanned.changed or texts != scanned.texts
+        return replace(scanned, texts=texts, changed=changed)
+
+    def _restored(self, text: str) -> str:
+        restorer = Restorer(self.surrogates)
+        told = restorer.push(text) + restorer.end()
+        self.note(restorer)
+        return told
+
+    def note(self, restorer: Restorer) -> None:
+        """Count what a restorer did, once it has ended."""
+        self.restored += restorer.restored
+        self.unknown += restorer.unknown
+
+    def changes(self, direction: Direction) -> bool:
+        """Whether the policy could change or refuse something of an answer."""
+        return changes(self.policy, direction)
+
+    def stream(self, direction: Direction, *, budget: Budget, json_text: bool = False) -> Passage:
+        """Begin a text of an answer that comes in pieces."""
+        known = self.surrogates if len(self.surrogates) else None
+        scan = None
+        if self.changes(direction):
+            scan = WindowedScan(
+                self.scanner, self.policy, direction, tally=self.tally, budget=budget, known=known
+            )
+        restorer = None if known is None else Restorer(known, json_text=json_text)
+        return Passage(self, scan, restorer)
+
+    def surrogate_counts(self) -> JSONObject:
+        """Return what a receipt says of surrogates."""
+        return {"made": len(self.surrogates), "restored": self.restored, "unknown": self.unknown}
+
+
+class Passage:
+    """One text of an answer on its way through scan and restoration, piece by piece.
+
+    Args:
+        protection: Of the request; told what was restored.
+        scan: None where the policy changes nothing there.
+        restorer: None where nothing has a surrogate.
+    """
+
+    __slots__ = ("_protection", "_restorer", "_scan")
+
+    def __init__(
+        self, protection: Protection, scan: WindowedScan | None, restorer: Restorer | None
+    ) -> None:
+        self._protection = protection
+        self._scan = scan
+        self._restorer = restorer
+
+    def push(self, piece: str) -> str:
+        """Take the next piece; return what may leave.
+
+        Raises:
+            LatensgateError: As `WindowedScan.push`.
+        """
+        told = piece if self._scan is None else self._scan.push(piece)
+        return told if self._restorer is None else self._restorer.push(told)
+
+    def end(self) -> str:
+        """Return what was held back.
+
+        Raises:
+            LatensgateError: As `WindowedScan.end`.
+        """
+        told = "" if self._scan is None else self._scan.end()
+        if self._restorer is None:
+            return told
+        told = self._restorer.push(told) + self._restorer.end()
+        self._protection.note(self._restorer)
+        return told

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import pytest
+
+from latensgate_enclave.pii import (
+    Category,
+    Direction,
+    PIIEngineError,
+    PIIHardFailError,
+    PIITooLargeError,
+    PolicyError,
+    TextPart,
+    Tier1Engine,
+    custom,
+    parse_policy,
+    scan_texts,
+)
+from latensgate_enclave.pii.custom import scanner_for
+from latensgate_enclave.pii.surrogates import Surrogates
+from latensgate_shared.limits import POLICY_LIST_MAX_COUNT, POLICY_PATTERN_MAX_CHARS
+from latensgate_shared.strict_json import JSONObject, JSONValue
+
+PROMPT = Direction.PROMPT
+STAFF: JSONObject = {"name": "staff number", "pattern": "EMP-[0-9]{6}"}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Tier1Engine:
+    return Tier1Engine()
+
+
+def told(engine: Tier1Engine, document: JSONObject, text: str) -> str:
+    policy = parse_policy(document)
+    scanned = scan_texts(scanner_for(engine, policy), policy, [TextPart(text, PROMPT)])
+    return scanned.texts[0]
+
+
+def test_a_policy_that_brings_nothing_costs_nothing(engine: Tier1Engine) -> None:
+    assert scanner_for(engine, parse_policy({})) is engine
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("project Bluebird starts", "project <DENY_LISTED> starts"),
+        ("PROJECT BLUEBIRD", "PROJECT <DENY_LISTED>"),
+        ("bluebirds", "bluebirds"),
+        ("a-bluebird.", "a-<DENY_LISTED>."),
+        ("blue\u200bbird", "<DENY_LISTED>"),
+        ("\uff22luebird", "<DENY_LISTED>"),
+        ("Straße 9", "<DENY_LISTED> 9"),
+        ("STRASSE", "<DENY_LISTED>"),
+        ("ask Łukasz!", "ask <DENY_LISTED>!"),
+        ("a +1% rise", "a <DENY_LISTED> rise"),
+        ("項目藍鳥", "項目藍鳥"),
+        ("藍鳥", "<DENY_LISTED>"),
+    ],
+)
+def test_deny_terms_are_whole_words_in_any_script_and_case(
+    engine: Tier1Engine, text: str, expected: str
+) -> None:
+    terms: list[JSONValue] = ["BlueBird", "straße", "łukasz", "+1%", "藍鳥"]
+    assert told(engine, {"lists": {"deny": terms}}, text) == expected
+
+
+def test_a_rule_for_deny_terms_takes_the_place_of_the_mask(engine: Tier1Engine) -> None:
+    document: JSONObject = {
+        "lists": {"deny": ["bluebird"]},
+        "rules": {"DENY_LISTED": {"prompt": {"action": "fail"}}},
+    }
+    with pytest.raises(PIIHardFailError) as caught:
+        told(engine, document, "bluebird")
+    assert caught.value.counts == {"DENY_LISTED": {"prompt": 1}}
+
+
+def test_a_recognizer_finds_its_pattern_and_counts_as_its_category(engine: Tier1Engine) -> None:
+    document: JSONObject = {"recognizers": [STAFF]}
+    assert told(engine, document, "I am EMP-123456.") == "I am <CUSTOM>."
+    as_record: JSONObject = {
+        "recognizers": [{**STAFF, "category": "RECORD_NUMBER"}],
+        "rules": {"RECORD_NUMBER": {"*": {"action": "mask"}}},
+    }
+    assert told(engine, as_record, "I am EMP-123456.") == "I am <RECORD_NUMBER>."
+
+
+def test_context_raises_a_score(engine: Tier1Engine) -> None:
+    document: JSONObject = {
+        "recognizers": [{"name": "code", "pattern": "[0-9]{5}", "score": 0.2, "context": ["badge"]}]
+    }
+    assert told(engine, document, "it was 12345") == "it was 12345"
+    assert told(engine, document, "badge no 12345") == "badge no <CUSTOM>"
+    policy = parse_policy(document)
+    scanner = scanner_for(engine, policy)
+    parts = [TextPart("12345", PROMPT, hint="badge")]
+    assert scan_texts(scanner, policy, parts).texts == ("<CUSTOM>",)
+
+
+def test_a_category_that_no_rule_acts_on_is_not_looked_for(engine: Tier1Engine) -> None:
+    document: JSONObject = {
+        "lists": {"deny": ["bluebird"]},
+        "recognizers": [STAFF],
+        "rules": {
+            "DENY_LISTED": {"*": {"action": "allow"}},
+            "CUSTOM": {"*": {"action": "allow"}},
+            "URL": {"*": {"action": "flag"}},
+        },
+    }
+    assert told(engine, document, "bluebird EMP-123456") == "bluebird EMP-123456"
+
+
+def test_no_empty_match_is_a_finding(engine: Tier1Engine) -> None:
+    document: JSONObject = {"recognizers": [{"name": "end", "pattern": "x*\\b"}]}
+    assert told(engine, document, "a xx b") == "a <CUSTOM> b"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(", "(?=a)b", "(a)\\1", "a*", "", "^", "(?:[a-z]{1,100}){20}x"]
+)
+def test_a_pattern_that_cannot_be_used_refuses_the_policy(
+    engine: Tier1Engine, pattern: str
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        told(engine, {"recognizers": [{"name": "bad", "pattern": pattern}]}, "x")
+    assert "recognizers" in caught.value.field
+    assert caught.value.field.endswith("pattern")
+
+
+def test_what_a_policy_brings_is_bounded() -> None:
+    many: list[JSONValue] = [str(n) for n in range(POLICY_LIST_MAX_COUNT + 1)]
+    with pytest.raises(PolicyError):
+        parse_policy({"lists": {"deny": many}})
+    long = "a" * (POLICY_PATTERN_MAX_CHARS + 1)
+    with pytest.raises(PolicyError):
+        parse_policy({"recognizers": [{"name": "long", "pattern": long}]})
+
+
+def test_too_many_findings_are_refused(
+    engine: Tier1Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(custom, "PII_FINDINGS_MAX_COUNT", 3)
+    with pytest.raises(PIITooLargeError):
+        told(engine, {"lists": {"deny": ["a"]}}, "a a a a")
+
+
+def test_whatever_fails_denies_and_tells_no_text(
+    engine: Tier1Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(custom, "_folded_terms", tuple)
+    with pytest.raises(PIIEngineError) as caught:
+        told(engine, {"lists": {"deny": ["bluebird"]}}, "bluebird")
+    assert "bluebird" not in str(caught.value)
+
+
+def test_a_custom_finding_gets_a_surrogate(engine: Tier1Engine) -> None:
+    policy = parse_policy(
+        {
+            "recognizers": [STAFF],
+            "rules": {"CUSTOM": {"*": {"action": "pseudonymise"}}},
+        }
+    )
+    surrogates = Surrogates(b"s" * 32)
+    parts = [TextPart("EMP-123456 and EMP-123456", PROMPT)]
+    scanned = scan_texts(scanner_for(engine, policy), policy, parts, surrogates=surrogates)
+    first, _, second = scanned.texts[0].split(" ")
+    assert first == second
+    assert first.startswith("[CUSTOM_")
+    assert list(surrogates.values.values()) == ["EMP-123456"]
+
+
+def test_whether_it_waits_is_the_engines(engine: Tier1Engine) -> None:
+    scanner = scanner_for(engine, parse_policy({"recognizers": [STAFF]}))
+    assert scanner.waits(frozenset({Category.URL})) is engine.waits(frozenset({Category.URL}))
