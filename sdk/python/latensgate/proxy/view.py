@@ -30,11 +30,11 @@ class JSONLines:
     """One JSON value a line, for programs."""
 
     def __init__(self) -> None:
-        self._word: str | None = None
+        self._listens = False
 
     def listening(self, proxy: ProxyState, where: str) -> None:
         """Say where it listens and what was proven."""
-        self._word = proxy.word
+        self._listens = True
         _print_json({"event": "listening", "address": where, **proxy.snapshot()})
 
     def served(self, request: Served) -> None:
@@ -43,6 +43,8 @@ class JSONLines:
 
     def attestation(self, state: ProxyState) -> None:
         """The attestation, or a fault of it, changed."""
+        if not self._listens:
+            return
         told = state.snapshot()
         kept = {name: told[name] for name in ("status", "ready", "attestation", "fault")}
         _print_json({"event": "attestation", **kept})

@@ -1,0 +1,30 @@
+"""What the suites of tests/conformance/outside are run against, and what they need installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from outside_words import RUNS
+from paths import REPOSITORY
+
+MODEL_ID = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+EMBEDDING_ID = "amazon.titan-embed-text-v2:0"
+ALIASES = {
+    **{words.model: MODEL_ID for words in RUNS},
+    **{words.reasoning_model: MODEL_ID for words in RUNS},
+    **{words.embedding_model: EMBEDDING_ID for words in RUNS},
+}
+VENV = REPOSITORY / ".venv"
+
+
+def needed(path: Path, made_by: str) -> Path:
+    """Return what was installed beforehand; without it skip loudly, and fail in CI."""
+    if path.exists():
+        return path
+    told = f"{path.relative_to(REPOSITORY)} is not there: {made_by}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(told)
+    pytest.skip(told)
