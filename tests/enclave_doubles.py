@@ -49,6 +49,7 @@ from latensgate_enclave.replay import ReplayWindow
 from latensgate_enclave.steps import Parts, Released
 from latensgate_enclave.supervisor import Supervisor
 from latensgate_enclave.upstream import Surroundings, Upstreams
+from latensgate_enclave.upstream_credentials import UpstreamCredentials
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
 from latensgate_shared.sealed import AnswerSecret, OpenedAnswer, open_answer
 from latensgate_sim import nsm as simulated
@@ -365,6 +366,7 @@ async def _build(
             Surroundings(egress, monotonic, os.urandom, model_timeout_ms, monotonic.sleep),
         ),
         receipts=ReceiptBook(keys, os.urandom),
+        upstream_credentials=UpstreamCredentials(measured.deployment, clock, keys, events),
     )
     gate = KMSGate(client, recipient, nsm, measured, VERSION)
     supervisor = Supervisor(clock, identity, gate, keys, events)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from latensgate_parent.link.address import UnixAddress
 from latensgate_parent.link.credentials import AWSCredentials, CredentialsError
 from latensgate_shared import calls, cbor
+from latensgate_shared.call_forms import Operation
 from latensgate_shared.cose import attestation_hash, parse_sign1, signed_digest
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.manifest import HPKEKey, Manifest, encode_manifest
@@ -67,10 +68,8 @@ class StandInHost:
     generations: list[Manifest] = field(default_factory=list[Manifest])
     connections: list[StandInEnclave] = field(default_factory=list[StandInEnclave])
     asked: list[calls.Call] = field(default_factory=list[calls.Call])
-    refusals: dict[calls.Operation, ErrorCode] = field(
-        default_factory=dict[calls.Operation, ErrorCode]
-    )
-    silent: set[calls.Operation] = field(default_factory=set[calls.Operation])
+    refusals: dict[Operation, ErrorCode] = field(default_factory=dict[Operation, ErrorCode])
+    silent: set[Operation] = field(default_factory=set[Operation])
     credentials: str | None = None
     bedrock_down: bool = False
     draining: bool = False
@@ -122,7 +121,7 @@ class StandInHost:
     def rotate(self, manifest: Manifest | None = None) -> None:
         self.generations.append(manifest or make_manifest(self.receipt_key))
 
-    def asked_for(self, operation: calls.Operation) -> list[calls.Call]:
+    def asked_for(self, operation: Operation) -> list[calls.Call]:
         return [call for call in self.asked if call.call is operation]
 
     def health(self) -> calls.HealthAnswer:

@@ -47,6 +47,7 @@ from latensgate_enclave.steps import Parts
 from latensgate_enclave.supervisor import Supervisor
 from latensgate_enclave.tunnel import TunnelDial
 from latensgate_enclave.upstream import Surroundings, Upstreams
+from latensgate_enclave.upstream_credentials import UpstreamCredentials
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def compose(
     identity = UpstreamIdentity(egress, clock, deployment)
     client, recipient = KMSClient(egress, identity, clock), Recipient(environment.nsm, clock)
     keys = KeyRing(environment.nsm, clock, environment.entropy, Ed25519PrivateKey.generate())
+    credentials = UpstreamCredentials(deployment, clock, keys, environment.events)
     floor = parse_floor(configuration.policy.pii, name="policy.toml pii")
     timeout_ms = configuration.policy.calls.model_timeout_ms
     parts = Parts(
@@ -102,6 +104,7 @@ def compose(
             Surroundings(egress, environment.monotonic_ns, environment.entropy, timeout_ms),
         ),
         receipts=ReceiptBook(keys, environment.entropy),
+        upstream_credentials=credentials,
     )
     gate = KMSGate(client, recipient, environment.nsm, configuration, VERSION)
     supervisor = Supervisor(clock, identity, gate, keys, environment.events)

@@ -29,6 +29,7 @@ from latensgate_shared.calls import (
     UsageCall,
     parse_call,
 )
+from latensgate_shared.calls_upstream import UpstreamCredentialAnswer, UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import NONCE_DOCUMENTS_PER_S
 from latensgate_shared.usage import UsageTotals, encode_usage_totals, usage_signing_input
@@ -83,13 +84,21 @@ class Service:
                 await self._answer(reply, await self._configure_kms(call))
             case UsageCall():
                 await self._usage(reply)
-            case DrainCall():  # pragma: no branch  # the union is closed
+            case DrainCall():
                 await self._answer(reply, self._drain())
+            case UpstreamCredentialCall():  # pragma: no branch  # the union is closed
+                credentials = self._pipeline.parts.upstream_credentials
+                await self._answer(reply, credentials.answer(call))
 
     async def _answer(
         self,
         reply: Reply,
-        answer: AttestationAnswer | HealthAnswer | ConfigureKMSAnswer | DrainAnswer | Done,
+        answer: AttestationAnswer
+        | HealthAnswer
+        | ConfigureKMSAnswer
+        | DrainAnswer
+        | UpstreamCredentialAnswer
+        | Done,
     ) -> None:
         reply.head(answer.to_head())
         reply.end({})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from latensgate_enclave.events import Event as LogEvent
 from latensgate_enclave.events import EventLog
-from latensgate_shared.calls import Operation
+from latensgate_shared.call_forms import Operation
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import (
     Accepted,

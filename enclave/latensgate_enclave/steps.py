@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from latensgate_enclave.keys import KeyRing, Publication
     from latensgate_enclave.measured import MeasuredConfiguration
     from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
-    from latensgate_enclave.pii import Policy, Tier1Engine
+    from latensgate_enclave.pii import Tier1Engine
+    from latensgate_enclave.pii.protection import Protection
     from latensgate_enclave.receipt_book import ReceiptBook
     from latensgate_enclave.replay import ReplayWindow
     from latensgate_enclave.upstream import Upstreams
+    from latensgate_enclave.upstream_credentials import UpstreamCredentials
     from latensgate_shared.answer_records import AnswerValues
     from latensgate_shared.errors import ErrorCode
     from latensgate_shared.messages import Outer
@@ -43,6 +45,7 @@ class Parts:
     floor_digest: str
     upstream: Upstreams
     receipts: ReceiptBook
+    upstream_credentials: UpstreamCredentials
     settings: SettingsBook = field(default_factory=SettingsBook)
 
 
@@ -95,13 +98,13 @@ class Admitted:
     Attributes:
         operation: What is asked for, and writes the answer.
         request: As checked.
-        policy: The effective one.
+        protection: Under the effective policy.
         size_bytes: Of its JSON: whether walking over it would hold others up.
     """
 
     operation: Operation
     request: ModelRequest
-    policy: Policy
+    protection: Protection
     size_bytes: int
 
 
@@ -110,7 +113,7 @@ class Scanned:
     """Its texts are as the policy wants them."""
 
     request: ModelRequest
-    policy: Policy
+    protection: Protection
     size_bytes: int
 
 

@@ -21,6 +21,19 @@ _MessageT = TypeVar("_MessageT", bound="Message")
 _StateT = TypeVar("_StateT", bound=StrEnum)
 
 
+class Operation(StrEnum):
+    """What the parent may ask."""
+
+    INFERENCE = "inference"
+    ATTESTATION = "attestation"
+    HEALTH = "health"
+    CREDENTIALS = "credentials"
+    CONFIGURE_KMS = "configure_kms"
+    USAGE = "usage"
+    DRAIN = "drain"
+    UPSTREAM_CREDENTIAL = "upstream_credential"
+
+
 class CallError(MalformedError):
     """A head that is not of the form that its operation has."""
 

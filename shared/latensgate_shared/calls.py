@@ -19,6 +19,7 @@ from latensgate_shared import formats, limits
 from latensgate_shared.call_forms import (
     CallError,
     Message,
+    Operation,
     binary,
     check_names,
     construct,
@@ -27,6 +28,7 @@ from latensgate_shared.call_forms import (
     member,
     state,
 )
+from latensgate_shared.calls_upstream import UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import Request
 from latensgate_shared.messages import Outer
@@ -40,18 +42,6 @@ if TYPE_CHECKING:
 _FINAL_CHUNK_MAX_BYTES: Final = 1 + limits.CHUNK_MAX_BYTES + 16
 """Its mark, the piece and the tag of AES-GCM (docs/spec/wire.md section 4)."""
 _KEY_ID_BYTES: Final = 8
-
-
-class Operation(StrEnum):
-    """What the parent may ask."""
-
-    INFERENCE = "inference"
-    ATTESTATION = "attestation"
-    HEALTH = "health"
-    CREDENTIALS = "credentials"
-    CONFIGURE_KMS = "configure_kms"
-    USAGE = "usage"
-    DRAIN = "drain"
 
 
 class EnclaveState(StrEnum):
@@ -361,6 +351,7 @@ Call: TypeAlias = (
     | ConfigureKMSCall
     | UsageCall
     | DrainCall
+    | UpstreamCredentialCall
 )
 
 _CALLS: Final[Mapping[str, type[Call]]] = {
@@ -371,6 +362,7 @@ _CALLS: Final[Mapping[str, type[Call]]] = {
     Operation.CONFIGURE_KMS: ConfigureKMSCall,
     Operation.USAGE: UsageCall,
     Operation.DRAIN: DrainCall,
+    Operation.UPSTREAM_CREDENTIAL: UpstreamCredentialCall,
 }
 
 

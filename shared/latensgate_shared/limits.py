@@ -317,3 +317,9 @@ BREAKER_OPEN_MIN_MS: Final = 5_000
 """First pause of an upstream that is left alone; then one call tries it."""
 BREAKER_OPEN_MAX_MS: Final = 60_000
 """Longest such pause: an upstream that has recovered is noticed within a minute."""
+UPSTREAM_CREDENTIAL_MAX_CHARS: Final = 4_096
+"""A bearer key of an upstream. Real ones have 20 to 200 characters, tokens of clouds 2,000."""
+UPSTREAM_CREDENTIAL_SEALED_MAX_BYTES: Final = 16 * KIB
+"""One such key sealed: padding and an X-Wing encapsulation besides it."""
+SSE_EVENT_MAX_BYTES: Final = 1 * MIB
+"""One event of an upstream's SSE stream; one token's event has some 300 bytes."""

@@ -42,7 +42,9 @@ HEADER_BYTES: Final = 15
 SUITE_XWING: Final = Suite(XWING, AES_256_GCM)
 SUITE_X25519: Final = Suite(X25519, AES_256_GCM)
 _SUITES: Final = {suite.id: suite for suite in (SUITE_XWING, SUITE_X25519)}
-_REQUEST_LABEL: Final = b"latensgate/1 request"
+REQUEST_LABEL: Final = b"latensgate/1 request"
+UPSTREAM_CREDENTIAL_LABEL: Final = b"latensgate/1 upstream credential"
+"""What is sealed under one label opens under no other."""
 _FINAL_MIN_BYTES: Final = len(FINAL_MARK) + TAG_BYTES
 
 
@@ -165,12 +167,14 @@ class OpenedRequest(Concealed):
     key_id: bytes
 
 
-def request_info(header: bytes, outer_canonical: bytes) -> bytes:
-    """Return HPKE's ``info`` of a request: binds header and outer."""
-    return _REQUEST_LABEL + b"\x00" + header + sha256(outer_canonical).digest()
+def request_info(header: bytes, outer_canonical: bytes, label: bytes = REQUEST_LABEL) -> bytes:
+    """Return HPKE's ``info`` of a request: binds header and outer, and what it is meant for."""
+    return label + b"\x00" + header + sha256(outer_canonical).digest()
 
 
-def seal_request(key: SealingKey, outer_canonical: bytes, plaintext: bytes) -> SealedRequest:
+def seal_request(
+    key: SealingKey, outer_canonical: bytes, plaintext: bytes, *, label: bytes = REQUEST_LABEL
+) -> SealedRequest:
     """Seal ``plaintext`` to ``key`` under the visible part ``outer_canonical``.
 
     Raises:
@@ -178,7 +182,7 @@ def seal_request(key: SealingKey, outer_canonical: bytes, plaintext: bytes) -> S
         HPKEKeyError: The public key gives an all-zero X25519 result.
     """
     enc, context = setup_sender(
-        key.suite, key.public_key, request_info(key.header, outer_canonical)
+        key.suite, key.public_key, request_info(key.header, outer_canonical, label)
     )
     return _seal_in(context, key.header, enc, plaintext)
 
@@ -205,7 +209,11 @@ def seal_chunks(sealer: Sealer, plaintext: bytes) -> bytes:
 
 
 def open_request(
-    keys: Mapping[bytes, OpeningKey], outer_canonical: bytes, wire: bytes
+    keys: Mapping[bytes, OpeningKey],
+    outer_canonical: bytes,
+    wire: bytes,
+    *,
+    label: bytes = REQUEST_LABEL,
 ) -> OpenedRequest:
     """Open ``wire`` with the key among ``keys`` (by key id) that its header names.
 
@@ -228,7 +236,7 @@ def open_request(
         raise KeyStaleError("sealed request: its key id is not held here")
     try:
         context = setup_recipient(
-            suite, key.private_key, enc, request_info(header, outer_canonical)
+            suite, key.private_key, enc, request_info(header, outer_canonical, label)
         )
         plaintext = open_chunks(context, chunks, final)
     except HPKEError as error:

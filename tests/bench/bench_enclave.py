@@ -52,7 +52,8 @@ from latensgate_enclave.service import Service
 from latensgate_enclave.session import Room
 from latensgate_enclave.steps import Parts
 from latensgate_enclave.supervisor import Supervisor
-from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_enclave.upstream import Upstreams
+from latensgate_enclave.upstream_credentials import UpstreamCredentials
 from latensgate_shared import calls
 from latensgate_shared.cbor import encode
 from latensgate_shared.frames import (
@@ -133,7 +134,7 @@ async def _no_dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.
     raise ConnectionError(f"{host}:{port}: nothing is dialled here")
 
 
-class _Model(BedrockUpstream):
+class _Model(Upstreams):
     """Answers at once: whole, or one word a piece."""
 
     def __init__(self) -> None:
@@ -307,6 +308,7 @@ class Bench:
             floor_digest=floor.policy.digest(),
             upstream=_Model(),
             receipts=receipts,
+            upstream_credentials=UpstreamCredentials(deployment, self.clock, keys, events),
         )
         pipeline = (TimedPipeline if timed else Pipeline)(self.parts, lambda: None)
         for part in (receipts, pipeline):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from latensgate_shared import calls, limits
-from latensgate_shared.call_forms import CallError, Message
+from latensgate_shared.call_forms import CallError, Message, Operation
 from latensgate_shared.calls import (
     AttestationAnswer,
     AttestationCall,
@@ -26,10 +26,10 @@ from latensgate_shared.calls import (
     InferenceEnd,
     InferenceHead,
     KMSState,
-    Operation,
     UsageAnswer,
     UsageCall,
 )
+from latensgate_shared.calls_upstream import UpstreamCredentialAnswer, UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.frames import FrameConnection, Head, Request, Role
 from latensgate_shared.messages import Outer
@@ -53,6 +53,8 @@ CALLS: Final[list[Call]] = [
     ConfigureKMSCall(ARN, b"wrapped"),
     UsageCall(),
     DrainCall(),
+    UpstreamCredentialCall(),
+    UpstreamCredentialCall(HASH, "house", b"sealed"),
 ]
 END: Final = InferenceEnd(
     final_chunk=b"\0" + bytes(16),
@@ -66,6 +68,8 @@ ANSWERS: Final[list[Message]] = [
     END,
     InferenceEnd(bytes(17), b"{}", bytes(64), 0, pii_detected=True, code="ERR_PII_HARD_FAIL"),
     InferenceEnd(bytes(17), b"{}", bytes(64), 1, pii_detected=True, private_sealed=b"x"),
+    UpstreamCredentialAnswer(),
+    UpstreamCredentialAnswer("house,shed", b"sealed"),
     AttestationAnswer(HASH, b"document", b"{}"),
     AttestationAnswer(HASH, b"document", b"{}", b"fresh"),
     HealthAnswer(EnclaveState.READY, KMSState.RELEASED, BedrockState.READY),
@@ -116,7 +120,10 @@ def test_missing_unknown_and_null_fields_are_refused(message: Message) -> None:
         with pytest.raises(MalformedError):
             kind.from_head(head | {name: None})
         fewer = {key: value for key, value in head.items() if key != name}
-        if kind is not InferenceCall and name in OPTIONAL:
+        if kind is UpstreamCredentialCall:
+            with pytest.raises(MalformedError, match="all of its fields"):
+                kind.from_head(fewer)
+        elif kind is not InferenceCall and name in OPTIONAL:
             kind.from_head(fewer)
         elif name not in OPTIONAL:
             with pytest.raises(MalformedError, match="missing"):
@@ -131,6 +138,8 @@ OPTIONAL: Final = {
     "nonce_document",
     "code",
     "private_sealed",
+    "missing",
+    "confirmed",
 }
 WRONG: Final[list[CBORValue]] = [[], {}, -1, "", b"", "x" * 3_000_000, b"x" * 300_000, 2**64]
 
@@ -232,3 +241,23 @@ def test_states_are_members_of_their_sets_and_no_text() -> None:
         HealthAnswer(EnclaveState.READY, KMSState.RELEASED, None)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(CallError, match="kms"):
         ConfigureKMSAnswer("released")  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"upstream": "house"},
+        {"attestation_hash": HASH, "upstream": "house"},
+        {"attestation_hash": "x", "upstream": "house", "sealed": b"x"},
+        {"attestation_hash": HASH, "upstream": "", "sealed": b"x"},
+        {"attestation_hash": HASH, "upstream": "house", "sealed": b""},
+        {
+            "attestation_hash": HASH,
+            "upstream": "house",
+            "sealed": bytes(limits.UPSTREAM_CREDENTIAL_SEALED_MAX_BYTES + 1),
+        },
+    ],
+)
+def test_a_credential_travels_whole_or_not_at_all(fields: dict[str, CBORValue]) -> None:
+    with pytest.raises(MalformedError):
+        UpstreamCredentialCall.from_head(fields)
