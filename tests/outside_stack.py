@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from latensgate_sim.deployment import Alias
 from outside_words import RUNS
 from paths import REPOSITORY
 
-MODEL_ID = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-EMBEDDING_ID = "amazon.titan-embed-text-v2:0"
-ALIASES = {
-    **{words.model: MODEL_ID for words in RUNS},
-    **{words.reasoning_model: MODEL_ID for words in RUNS},
-    **{words.embedding_model: EMBEDDING_ID for words in RUNS},
+MODEL = Alias("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+EMBEDDINGS = Alias("cohere.embed-v4:0", "cohere-embed-v4")
+ALIASES: dict[str, str | Alias] = {
+    **{words.model: MODEL for words in RUNS},
+    **{words.reasoning_model: MODEL for words in RUNS},
+    **{words.embedding_model: EMBEDDINGS for words in RUNS},
 }
 VENV = REPOSITORY / ".venv"
 

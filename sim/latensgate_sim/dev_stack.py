@@ -61,7 +61,8 @@ class StackOptions:
     Attributes:
         model: ``auto``, ``local`` or ``scripted``.
         bedrock: Ask the real Bedrock instead.
-        aliases: Names of applications to Bedrock model ids, besides or in place of the usual ones.
+        aliases: Names of applications to Bedrock model ids, or to ids with a row of `policy.toml`,
+            besides or in place of the usual ones.
         enclaves: How many processes.
         regions: The first one is where enclaves run.
         port: Of the gateway; None: the usual one, or any that is free.
@@ -73,7 +74,7 @@ class StackOptions:
 
     model: str = "auto"
     bedrock: bool = False
-    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    aliases: Mapping[str, str | Alias] = field(default_factory=dict[str, "str | Alias"])
     enclaves: int = 2
     regions: Sequence[str] = ("us-east-1",)
     port: int | None = None
@@ -147,7 +148,11 @@ class DevStack:
         )
 
     def _config(self) -> Path:
-        aliases = {**ALIASES, **{name: Alias(to) for name, to in self.options.aliases.items()}}
+        own = self.options.aliases.items()
+        aliases = {
+            **ALIASES,
+            **{name: to if isinstance(to, Alias) else Alias(to) for name, to in own},
+        }
         deployment = deployment_toml(self.options.regions, aliases=aliases)
         return write_config(self.world.folder / "measured", self.world, deployment)
 
