@@ -129,7 +129,9 @@ def _judge(view: str, match: Span) -> tuple[Span, ...]:
         return (match,)
     named = _NAMED.match(text)
     if named is None:
-        return (match,) if _is_written_as_name(text.split()[1]) else ()
+        # With a unit or, surer, with a word for "street" before the name.
+        named_so = match.score == _SURE or _is_written_as_name(text.split()[1])
+        return (match,) if named_so else ()
     score = _named_score(named["name"].split(), named["suffix"].lower(), match.score)
     return (Span(match.start, match.end, score),)
 

@@ -25,6 +25,7 @@ from latensgate_enclave.pii.findings import (
     Finding,
     merge,
 )
+from latensgate_enclave.pii.languages import DEFAULT_LANGUAGES, in_languages
 from latensgate_enclave.pii.matching import Gate, Regex
 from latensgate_enclave.pii.normalise import View, view_of
 from latensgate_enclave.pii.numbers import cards, ibans, invalid_cards, invalid_ibans
@@ -82,10 +83,12 @@ class EngineSettings:
     Attributes:
         categories: Others are never reported.
         phone_regions: ISO 3166-1 codes of the number plans for national telephone numbers.
+        languages: ISO 639-1 codes of languages whose context words count.
     """
 
     categories: frozenset[Category] = ALL_CATEGORIES
     phone_regions: tuple[str, ...] = DEFAULT_REGIONS
+    languages: tuple[str, ...] = DEFAULT_LANGUAGES
 
 
 class _Armed(NamedTuple):
@@ -140,12 +143,13 @@ class Tier1Engine:
         """Load Presidio's recognizers and compile every pattern. Reads files; takes about 0.2 s.
 
         Raises:
-            PIIEngineError: Presidio does not load, RE2 refuses a pattern, or a region is unknown.
+            PIIEngineError: Presidio does not load, RE2 refuses a pattern, or a region or a
+                language is unknown.
         """
         settings = settings or EngineSettings()
         recognizers = [
             recognizer
-            for recognizer in _all_recognizers(settings)
+            for recognizer in in_languages(_all_recognizers(settings), settings.languages)
             if recognizer.category in settings.categories
         ]
         self._armed = tuple(
