@@ -6,7 +6,9 @@ real image under the real init, and whatever goes in or out of it goes over AF_V
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from latensgate_sim.dev_stack import DevStack, StackOptions
@@ -17,7 +19,6 @@ from latensgate_sim.vm.machine import Kind, Machine, Plan, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -84,8 +85,7 @@ def start_enclave(  # noqa: PLR0913 -- what an enclave is made of, and its socke
         MachineError: QEMU or a device does not come up.
     """
     device = world.add_enclave(name, built.measurements)
-    folder = world.folder / name
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=world.folder))  # also of a second boot
     write_parts(built.image, folder)
     listen = world.folder / f"{name}.sock"
     plan = Plan(
