@@ -63,10 +63,11 @@ class Asked:
     request: SealedRequest
     body: bytes
     publication: Publication
+    tenant_settings: bytes | None = None
 
     @property
     def sealed(self) -> Sealed:
-        return Sealed(self.outer, self.request.wire)
+        return Sealed(self.outer, self.request.wire, self.tenant_settings)
 
 
 @dataclass(frozen=True)

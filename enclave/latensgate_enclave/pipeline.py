@@ -32,7 +32,8 @@ from latensgate_enclave.model_calls import model_answers
 from latensgate_enclave.model_traits import ModelTraits
 from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
-from latensgate_enclave.pii import Budget, PIIHardFailError, Policy, scan_texts
+from latensgate_enclave.pii import Budget, PIIHardFailError
+from latensgate_enclave.protect import protection_of
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
 from latensgate_enclave.steps import (
@@ -46,7 +47,6 @@ from latensgate_enclave.steps import (
     Sealed,
     Sink,
 )
-from latensgate_enclave.tenant_settings import applied
 from latensgate_shared.answer_records import (
     AnswerValues,
     encode_content_record,
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.measured import ModelRoute
     from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
     from latensgate_enclave.pii import ScannedTexts, TextPart
+    from latensgate_enclave.pii.protection import Scan
     from latensgate_shared.sealed import OpenedRequest, OpeningKey
     from latensgate_shared.sealed_plaintext import SealedPlaintext
 
@@ -228,7 +229,7 @@ class Pipeline:
         self.parts.replay.admit(
             fields.request_id, issued_at_ms=fields.issued_at_ms, now_ms=self.parts.clock.now_ms()
         )
-        policy = self._applied(opened, record)
+        protection = protection_of(self.parts, opened, record)
         operation = SERVED.get(opened.outer.operation)
         if operation is None:
             raise LatensgateError(
@@ -240,17 +241,7 @@ class Pipeline:
             raise RequestInvalidError("differs from the visible stream flag", param="stream")
         record.fields_dropped = request.dropped
         record.lap("validate")
-        return Admitted(operation, request, policy, size)
-
-    def _applied(self, opened: Opened, record: Record) -> Policy:
-        """Return the effective policy: the floor, the tenant's settings, the request's own."""
-        parts, fields = self.parts, opened.plaintext.fields
-        document, tenant_id = opened.tenant_settings, opened.outer.tenant_id
-        found = applied(parts.floor, fields, parts.settings.demanded(fields, document, tenant_id))
-        record.settings = found.told
-        is_floor = found.policy is parts.floor.policy
-        record.policy_digest = parts.floor_digest if is_floor else found.policy.digest()
-        return found.policy
+        return Admitted(operation, request, protection, size)
 
     async def scan(self, admitted: Admitted, record: Record) -> Scanned:
         """Steps 4 and 5: find personal data in every text part and apply the policy.
@@ -261,24 +252,23 @@ class Pipeline:
         request, size = admitted.request, admitted.size_bytes
         parts = await self.work(size, record.tenant_id, request.parts)
         budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)
-        scanned = await self.scan_parts(parts, admitted.policy, budget, record)
+        protection = admitted.protection
+        scanned = await self.scan_parts(parts, protection.scan_request, budget, record)
         if scanned.changed:
             masked = await self.work(size, record.tenant_id, request.with_texts, scanned.texts)
             if masked is None:
                 raise PIIHardFailError(scanned.verdict.counts)  # a masked tool name calls no tool
             request = masked
         record.lap("scan")
-        return Scanned(request, admitted.policy, size)
+        return Scanned(request, protection, size)
 
     async def scan_parts(
-        self, parts: list[TextPart], policy: Policy, budget: Budget, record: Record
+        self, parts: list[TextPart], scan: Scan, budget: Budget, record: Record
     ) -> ScannedTexts:
         """Scan, in a thread if it takes long; count what was found, also where it refuses."""
         size = sum([len(part.text) for part in parts])
         try:
-            scanned = await self.work(
-                size, record.tenant_id, scan_texts, self.parts.engine, policy, parts, budget=budget
-            )
+            scanned = await self.work(size, record.tenant_id, scan, parts, budget=budget)
         except PIIHardFailError as error:
             record.add_counts(error.counts)
             raise
@@ -299,10 +289,9 @@ class Pipeline:
                 "no model of this name is deployed", code=ErrorCode.ERR_MODEL_UNKNOWN
             )
         traits = ModelTraits(configuration.policy.capabilities[route.capabilities])
-        size, tenant_id = scanned.size_bytes, record.tenant_id
-        calls = await self.work(
-            size, tenant_id, _translated, scanned.request, route, traits, record
-        )
+        size, request = scanned.size_bytes, scanned.request
+        calls = await self.work(size, record.tenant_id, _translated, request, route, traits, record)
+        record.drop(name for call in calls for name in call.dropped)
         record.model_served = route.model_id
         record.lap("translate")
         return Forwarded(scanned, calls)
@@ -328,7 +317,7 @@ class Pipeline:
         """Apply the policy to one answer."""
         size, tenant_id = answer.size_bytes, record.tenant_id
         parts = await self.work(size, tenant_id, answer.parts)
-        found = await self.scan_parts(parts, scanned.policy, budget, record)
+        found = await self.scan_parts(parts, scanned.protection.scan_answer, budget, record)
         if found.changed:
             answer = await self.work(size, tenant_id, answer.with_texts, found.texts)
         record.lap("scan_answer")

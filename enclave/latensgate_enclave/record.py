@@ -6,13 +6,16 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from latensgate_enclave.pii.protection import NO_SURROGATES
+from latensgate_enclave.tenant_settings import NO_SETTINGS
 from latensgate_shared.receipts import SALT_BYTES, salted_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from latensgate_enclave.chat_answer import Usage
     from latensgate_enclave.environment import Entropy, MonotonicClock
+    from latensgate_enclave.pii.protection import Protection
     from latensgate_shared.strict_json import JSONObject
 
 _NS_PER_MS = 1_000_000
@@ -53,11 +56,13 @@ class Record:
     model_asked: str
     entropy: Entropy = field(repr=False)
     monotonic_ns: MonotonicClock = field(repr=False)
-    settings: str = "none"
+    settings: str = NO_SETTINGS
     model_served: str | None = None
     evidence: JSONObject | None = None
     fields_dropped: tuple[str, ...] = ()
     policy_digest: str | None = None
+    engine_digest: str | None = None
+    protection: Protection | None = field(default=None, repr=False)
     counts: dict[str, dict[str, int]] = field(init=False)
     usage: Usage | None = None
     hashes: dict[str, JSONObject] = field(init=False)
@@ -102,6 +107,10 @@ class Record:
             for direction, count in directions.items():
                 own[direction] = own.get(direction, 0) + count
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Add names of fields that are not forwarded."""
+        self.fields_dropped = tuple(sorted({*self.fields_dropped, *names}))
+
     def add_usage(self, usage: Usage) -> None:
         """Add what one model call cost; a request may take several."""
         self.usage = usage if self.usage is None else self.usage + usage
@@ -114,6 +123,10 @@ class Record:
     def usage_object(self) -> JSONObject | None:
         """Return `usage` as OpenAI clients know it; None where no model answered."""
         return None if self.usage is None else self.usage.to_openai()
+
+    def _surrogates(self) -> JSONObject:
+        made = self.protection
+        return dict(NO_SURROGATES) if made is None else made.surrogate_counts()
 
     def private_part(self) -> JSONObject:
         """Return the private part of the receipt (docs/spec/receipts.md)."""
@@ -128,9 +141,11 @@ class Record:
             "fields_dropped": list(self.fields_dropped),
             "pii": {
                 "policy_digest": self.policy_digest,
+                "engine_digest": self.engine_digest,
                 "settings": self.settings,
                 "detected": self.pii_detected,
                 "counts": {name: dict(by) for name, by in self.counts.items()},
+                "surrogates": self._surrogates(),
             },
             "usage": self.usage_object() or {},
             "timings_ms": dict(self.timings_ms),

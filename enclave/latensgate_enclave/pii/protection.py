@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from latensgate_enclave.pii.apply import scan_texts
 from latensgate_enclave.pii.custom import scanner_for
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from latensgate_shared.pii_policy import Policy
     from latensgate_shared.strict_json import JSONObject
 
+
+class Scan(Protocol):
+    """Scans texts of one way: of requests or of answers."""
+
+    def __call__(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
+        """Return the texts as the policy wants them."""
+        ...
+
+
+NO_SURROGATES: Final = {"made": 0, "restored": 0, "unknown": 0}
+"""What a receipt says where no text was looked at."""
 _LABEL: Final = b"latensgate/1 surrogates\x00"
 
 
@@ -93,6 +104,20 @@ class Protection:
         texts = tuple([self._restored(text) for text in scanned.texts])
         changed = scanned.changed or texts != scanned.texts
         return replace(scanned, texts=texts, changed=changed)
+
+    def scan_part_of_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> tuple[str, ...]:
+        """Scan texts of an answer that is not complete yet; they are counted in `tally`.
+
+        Raises:
+            LatensgateError: As `scan_texts`.
+        """
+        scanned = self.scan_answer(parts, budget=budget)
+        self.tally.take(scanned.verdict)
+        return scanned.texts
+
+    def left_to_count(self, parts: Sequence[TextPart]) -> list[TextPart]:
+        """Return the texts of an answer that left without a scan, because nothing changes them."""
+        return [part for part in parts if not self.changes(part.direction)]
 
     def _restored(self, text: str) -> str:
         restorer = Restorer(self.surrogates)

@@ -50,6 +50,12 @@ class Tally:
             if action is Action.FAIL:
                 self._refused[cell] += 1
 
+    def take(self, verdict: Verdict) -> None:
+        """Add what was counted elsewhere."""
+        for category, directions in verdict.counts.items():
+            for direction, count in directions.items():
+                self._acted[category, direction] += count
+
     def verdict(self) -> Verdict:
         """Return the counts.
 

@@ -35,7 +35,7 @@ from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import PIIEngineError, Tier1Engine, parse_floor, parse_policy
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Sealed
-from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_enclave.upstream import Upstreams
 from latensgate_shared.answer_records import encode_final_record
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError
@@ -114,7 +114,7 @@ async def test_receipts_of_answers_and_refusals_are_one_chain() -> None:
 
 REFUSALS: dict[str, tuple[JSONObject, ErrorCode, str | None]] = {
     "no messages": ({"model": MODEL, "messages": []}, ErrorCode.ERR_REQUEST_INVALID, "messages"),
-    "unsupported": (chat(n=2), ErrorCode.ERR_UNSUPPORTED, "n"),
+    "unsupported": (chat(logprobs=True), ErrorCode.ERR_UNSUPPORTED, "logprobs"),
     "stream inside": (chat(stream=True), ErrorCode.ERR_REQUEST_INVALID, "stream"),
     "unknown model": (chat() | {"model": "nope"}, ErrorCode.ERR_MODEL_UNKNOWN, None),
     "tools": (
@@ -255,6 +255,8 @@ async def test_a_denial_stops_what_was_opened_before_it() -> None:
 
 
 class BrokenEngine:
+    digest = ""
+
     def scan(self, *_: object, **__: object) -> None:
         raise PIIEngineError("a pattern timed out")
 
@@ -333,7 +335,7 @@ class BrokenUpstream:
 async def test_an_unexpected_exception_is_sealed_without_its_text() -> None:
     async with bench() as made:
         await made.open()
-        upstream = cast("BedrockUpstream", BrokenUpstream())
+        upstream = cast("Upstreams", BrokenUpstream())
         pipeline = Pipeline(replace(made.parts, upstream=upstream), nothing)
         told = await tell(made, ask(made), pipeline=pipeline)
         assert (told.code, told.public.outcome) == (ErrorCode.ERR_INTERNAL, "failed")
@@ -581,7 +583,7 @@ class TalkativeUpstream:
 
 
 def talking(made: Bench, text: str) -> Pipeline:
-    upstream = cast("BedrockUpstream", TalkativeUpstream(text))
+    upstream = cast("Upstreams", TalkativeUpstream(text))
     return Pipeline(replace(made.parts, upstream=upstream), nothing)
 
 

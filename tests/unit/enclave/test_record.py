@@ -29,7 +29,14 @@ def test_what_was_not_reached_stays_empty() -> None:
         "model_served": None,
         "upstream": None,
         "fields_dropped": [],
-        "pii": {"policy_digest": None, "settings": "none", "detected": False, "counts": {}},
+        "pii": {
+            "policy_digest": None,
+            "engine_digest": None,
+            "settings": "none",
+            "detected": False,
+            "counts": {},
+            "surrogates": {"made": 0, "restored": 0, "unknown": 0},
+        },
         "usage": {},
         "timings_ms": {},
     }
@@ -58,8 +65,10 @@ def test_counts_of_several_scans_are_added() -> None:
     part = record.private_part()
     assert part["pii"] == {
         "policy_digest": None,
+        "engine_digest": None,
         "settings": "none",
         "detected": True,
+        "surrogates": {"made": 0, "restored": 0, "unknown": 0},
         "counts": {"EMAIL_ADDRESS": {"prompt": 3, "answer": 1}, "IBAN_CODE": {"prompt": 1}},
     }
 

@@ -1,0 +1,34 @@
+"""The protection of one opened request: what the floor, its tenant and itself ask for, joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from latensgate_enclave.pii.protection import Protection
+from latensgate_enclave.tenant_settings import applied
+from latensgate_shared.sealed_plaintext import CONVERSATION_SECRET_BYTES
+
+if TYPE_CHECKING:
+    from latensgate_enclave.record import Record
+    from latensgate_enclave.steps import Opened, Parts
+
+
+def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:
+    """Return what is done with a request's texts and its answer's; the record tells of it.
+
+    Raises:
+        SettingsError: Settings are demanded, and those that the parent supplied are not they.
+        PolicyError: The request's policy is not what the specification says.
+        LatensgateError: `ERR_KMS_ENVELOPE`: the settings name a key, the request has none.
+    """
+    fields, tenant_id = opened.plaintext.fields, opened.outer.tenant_id
+    settings = parts.settings.demanded(fields, opened.tenant_settings, tenant_id)
+    found = applied(parts.floor, fields, settings)
+    record.settings = found.told
+    is_floor = found.policy is parts.floor.policy
+    record.policy_digest = parts.floor_digest if is_floor else found.policy.digest()
+    record.engine_digest = parts.engine.digest
+    secret = fields.conversation_secret or parts.environment.entropy(CONVERSATION_SECRET_BYTES)
+    protection = Protection.under(found.policy, parts.engine, tenant_id, secret)
+    record.protection = protection
+    return protection
