@@ -328,7 +328,7 @@ class Driver:
         await self._ask(link, ErrorCode.ERR_REQUEST_INVALID, temperature="warm")
 
     async def _unsupported(self, link: Link) -> None:
-        await self._ask(link, ErrorCode.ERR_UNSUPPORTED, n=2)
+        await self._ask(link, ErrorCode.ERR_UNSUPPORTED, logprobs=True)
 
     async def _hard_fail(self, link: Link) -> None:
         await self._ask(link, ErrorCode.ERR_PII_HARD_FAIL, policy=HARD_FAIL)

@@ -1,170 +1,92 @@
-"""An OpenAI chat completions request as a value: text conversations with tools, strictly checked.
+"""An OpenAI chat completions request, strictly checked.
 
 What cannot be honoured is refused with ``ERR_UNSUPPORTED`` and the name of the field, so that no
-caller believes in an instruction that nobody follows. Fields that only inform OpenAI about the
-caller are left out of what is forwarded and listed in ``dropped``, which the receipt repeats.
-A member with the value ``null`` is an absent one: OpenAI's own clients send many.
+caller believes in an instruction that nobody follows. Fields that do not touch the answer are left
+out of what is forwarded and listed in ``dropped``, which the receipt repeats. docs/compatibility.md
+lists all of them. A member that is ``null`` is an absent one: OpenAI's own clients send many.
 
 Wire reference: OpenAI's OpenAPI document, schema ``CreateChatCompletionRequest``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
+from latensgate_enclave.chat_messages import read_messages
+from latensgate_enclave.chat_values import (
+    Attachment,
+    ChatRequest,
+    Effort,
+    Message,
+    ReasoningBlock,
+    RequestInvalidError,
+    ResponseFormat,
+    Role,
+    ToolCall,
+    ToolChoiceMode,
+    ToolSpec,
+    UnsupportedError,
+)
 from latensgate_enclave.chat_wire import (
-    AnyMessage,
-    AssistantWire,
-    DeveloperWire,
+    AllowedChoiceWire,
     NamedChoiceWire,
+    NamedFunctionWire,
+    ObjectFormatWire,
     RequestWire,
-    SystemWire,
-    TextPartWire,
-    ToolWire,
-    UserWire,
+    SchemaFormatWire,
 )
-from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError, TooLargeError
-from latensgate_shared.limits import (
-    NAME_MAX_CHARS,
-    PII_REQUEST_MAX_CHARS,
-    SEALED_REQUEST_MAX_BYTES,
-)
-from latensgate_shared.strict_json import parse_json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from latensgate_enclave.chat_wire import (
-        CallWire,
-        FunctionWire,
-        RefusalPartWire,
-        ToolChoiceMode,
-    )
+    from latensgate_enclave.chat_wire import AnyChoice, AnyFormat, FunctionWire
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
-Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+__all__ = [
+    "Attachment",
+    "ChatRequest",
+    "Effort",
+    "Message",
+    "ReasoningBlock",
+    "RequestInvalidError",
+    "ResponseFormat",
+    "Role",
+    "ToolCall",
+    "ToolChoiceMode",
+    "ToolSpec",
+    "UnsupportedError",
+    "parse_chat_request",
+]
 
+DROPPED: Final = frozenset(
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "seed",
+        "user",
+    }
+)
+"""They tell OpenAI who calls, where to cache and how to be quick: nothing that the answer owes the
+caller (OpenAI calls ``seed`` best effort)."""
 
-class RequestInvalidError(LatensgateError):
-    """A field has a value that the OpenAI contract does not allow.
-
-    Attributes:
-        param: Path of the field, as in ``messages[0].role``. It may hold a name that the caller
-            made up, so it goes into the sealed error and never into a log.
-    """
-
-    code = ErrorCode.ERR_REQUEST_INVALID
-
-    def __init__(self, reason: str, *, param: str) -> None:
-        super().__init__(f"chat request: {reason}")
-        self.param = param[:NAME_MAX_CHARS]
-
-
-class UnsupportedError(RequestInvalidError):
-    """A field, or a value of it, that OpenAI allows and we cannot honour."""
-
-    code = ErrorCode.ERR_UNSUPPORTED
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """One call that the assistant made.
-
-    Attributes:
-        id: Ours; a tool message answers by it.
-        name: Of the tool.
-        arguments: Parsed from the JSON text of the wire; an empty text is an empty object.
-    """
-
-    id: str
-    name: str
-    arguments: JSONObject = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message.
-
-    Attributes:
-        role: Who speaks.
-        text: Text parts in order; blank ones are left out, since no provider takes them.
-        tool_calls: Of an assistant.
-        tool_call_id: Of a tool's answer, else None.
-    """
-
-    role: Role
-    text: tuple[str, ...] = field(repr=False)
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """One tool on offer.
-
-    Attributes:
-        name: 1 to 64 of ``[a-zA-Z0-9_-]``, unique in its request.
-        description: Never empty.
-        parameters: JSON Schema of the arguments; None: no arguments.
-        strict: Whether arguments must follow the schema exactly.
-    """
-
-    name: str
-    description: str | None = field(repr=False)
-    parameters: JSONObject | None = field(repr=False)
-    strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A checked request.
-
-    Attributes:
-        model: The caller's name for a model: an alias, nothing that AWS knows.
-        messages: At least one; every tool call has exactly one answer right behind it.
-        tools: On offer.
-        tool_choice: None if the caller did not say.
-        forced_tool: Name of the one tool to call; ``tool_choice`` is then ``"required"``.
-        max_tokens: Most tokens of the answer.
-        temperature: 0 to 2.
-        top_p: 0 to 1.
-        stop: At most four sequences, none empty.
-        stream: Whether the answer comes in chunks.
-        include_usage: Whether a stream ends with a usage chunk.
-        dropped: Names of fields that are not forwarded, sorted.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...] = ()
-    tool_choice: ToolChoiceMode | None = None
-    forced_tool: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: tuple[str, ...] = field(default=(), repr=False)
-    stream: bool = False
-    include_usage: bool = False
-    dropped: tuple[str, ...] = ()
-
-
-_DROPPED: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "user"})
-"""They tell OpenAI who calls and where to cache, and nothing about the answer."""
-
-_ONLY_DEFAULT: Final[dict[str, tuple[JSONValue, ...]]] = {
+ONLY_DEFAULT: Final[dict[str, tuple[JSONValue, ...]]] = {
+    "audio": (),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
-    "n": (1,),
-    "parallel_tool_calls": (True,),
+    "moderation": (),
     "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"),
     "store": (False,),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
 }
 """Fields of which only the value that changes nothing can be honoured."""
 
@@ -182,16 +104,12 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
     """
     rest, dropped = _honourable(body)
     request = _convert(rest)
-    _check_arguments(request.messages)
-    ids: dict[str, str] = {}
-    messages = tuple(_message(index, each, ids) for index, each in enumerate(request.messages))
-    _check_tool_turns(messages)
-    if any(each.name is not None for each in request.messages):
-        dropped.append("messages.name")
-    tools = tuple(_tool(each.function) for each in request.tools)
-    choice, forced = _tool_choice(request.tool_choice, tools)
+    messages, left_out = read_messages(request.messages)
+    tools = _tools(request)
+    choice, forced, tools = _tool_choice(_choice_of(request), tools)
     if request.stream_options is not None and not request.stream:
         raise RequestInvalidError("a stream option without a stream", param="stream_options")
+    options = request.stream_options
     return ChatRequest(
         model=request.model,
         messages=messages,
@@ -203,9 +121,19 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
         top_p=request.top_p,
         stop=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop),
         stream=request.stream,
-        include_usage=bool(request.stream_options and request.stream_options.include_usage),
-        dropped=tuple(sorted(dropped)),
+        include_usage=bool(options and options.include_usage),
+        obfuscate=options is None or options.include_obfuscation is not False,
+        n=request.n,
+        parallel_tool_calls=request.parallel_tool_calls and not request.functions,
+        response_format=_format(request.response_format),
+        reasoning_effort=request.reasoning_effort,
+        service_tier=None if request.service_tier in _DEFAULT_TIERS else request.service_tier,
+        functions=bool(request.functions),
+        dropped=tuple(sorted({*dropped, *left_out})),
     )
+
+
+_DEFAULT_TIERS: Final = frozenset({"auto", "default"})
 
 
 def _honourable(body: JSONObject) -> tuple[JSONObject, list[str]]:
@@ -215,11 +143,11 @@ def _honourable(body: JSONObject) -> tuple[JSONObject, list[str]]:
     for name, value in body.items():
         if value is None:
             continue
-        if name in _DROPPED:
+        if name in DROPPED:
             dropped.append(name)
-        elif name not in _ONLY_DEFAULT:
+        elif name not in ONLY_DEFAULT:
             rest[name] = value
-        elif not _is_one_of(value, _ONLY_DEFAULT[name]):
+        elif not _is_one_of(value, ONLY_DEFAULT[name]):
             raise UnsupportedError("only the default of this field is supported", param=name)
     messages = rest.get("messages")
     if isinstance(messages, list):
@@ -261,96 +189,16 @@ def _refusal(text: str) -> RequestInvalidError:
     return RequestInvalidError("a value is not of the type or range expected", param=path)
 
 
-_ROLES: Final[dict[type[AnyMessage], Role]] = {
-    SystemWire: "system",
-    DeveloperWire: "developer",
-    UserWire: "user",
-    AssistantWire: "assistant",
-    ToolWire: "tool",
-}
-
-
-def _message(index: int, wire: AnyMessage, ids: dict[str, str]) -> Message:
-    role = _ROLES[type(wire)]
-    if isinstance(wire, AssistantWire):
-        texts = [*_texts(wire.content), *_texts(wire.refusal)]
-        calls = tuple(
-            _call(f"messages[{index}].tool_calls[{number}]", each, ids)
-            for number, each in enumerate(wire.tool_calls)
-        )
-    else:
-        texts, calls = list(_texts(wire.content)), ()
-    if not texts and not calls and role != "tool":
-        raise RequestInvalidError("a message says nothing", param=f"messages[{index}].content")
-    call_id = _own_id(wire.tool_call_id, ids) if isinstance(wire, ToolWire) else None
-    return Message(role, tuple(texts), calls, call_id)
-
-
-def _own_id(given: str, ids: dict[str, str]) -> str:
-    """Call ids are free text of the caller: the model sees ours, numbered by first use."""
-    return ids.setdefault(given, f"call_{len(ids)}")
-
-
-def _texts(content: str | Sequence[TextPartWire | RefusalPartWire] | None) -> Iterable[str]:
-    if isinstance(content, str):
-        parts = [content]
-    else:
-        parts = [
-            part.text if isinstance(part, TextPartWire) else part.refusal for part in content or ()
-        ]
-    return (part for part in parts if part.strip())
-
-
-def _check_arguments(messages: Sequence[AnyMessage]) -> None:
-    """Bound JSON within JSON: the strict reader of the body saw each of these as one text."""
-    chars = sum(
-        len(call.function.arguments)
-        for message in messages
-        if isinstance(message, AssistantWire)
-        for call in message.tool_calls
+def _tools(request: RequestWire) -> tuple[ToolSpec, ...]:
+    if request.functions and request.tools:
+        raise RequestInvalidError("tools in two forms", param="functions")
+    place = "functions" if request.functions else "tools"
+    tools = tuple(
+        _tool(each) for each in request.functions or [each.function for each in request.tools]
     )
-    if chars > PII_REQUEST_MAX_CHARS:
-        raise TooLargeError(
-            f"chat request: at most {PII_REQUEST_MAX_CHARS} characters expected in the arguments "
-            f"of all tool calls, found {chars}"
-        )
-
-
-def _call(place: str, wire: CallWire, ids: dict[str, str]) -> ToolCall:
-    text = wire.function.arguments
-    try:
-        arguments = parse_json_object(
-            (text or "{}").encode("utf-8", "surrogatepass"), max_bytes=SEALED_REQUEST_MAX_BYTES
-        )
-    except MalformedError:
-        raise RequestInvalidError(
-            "the arguments of a tool call are not a JSON object",
-            param=f"{place}.function.arguments",
-        ) from None
-    return ToolCall(_own_id(wire.id, ids), wire.function.name, arguments)
-
-
-def _check_tool_turns(messages: Sequence[Message]) -> None:
-    """Every call is answered once, by the tool messages right behind it, and nothing else is."""
-    unanswered: set[str] = set()
-    for index, message in enumerate(messages):
-        if message.tool_call_id is not None:
-            if message.tool_call_id not in unanswered:
-                raise RequestInvalidError(
-                    "a tool message answers no call right before it",
-                    param=f"messages[{index}].tool_call_id",
-                )
-            unanswered.remove(message.tool_call_id)
-            continue
-        if unanswered:
-            raise RequestInvalidError("a tool call is not answered", param=f"messages[{index}]")
-        unanswered = {call.id for call in message.tool_calls}
-        if len(unanswered) != len(message.tool_calls):
-            raise RequestInvalidError(
-                "two tool calls have one id", param=f"messages[{index}].tool_calls"
-            )
-    if unanswered:
-        raise RequestInvalidError("a tool call is not answered", param="messages")
+    if len({tool.name for tool in tools}) != len(tools):
+        raise RequestInvalidError("two tools have one name", param=place)
+    return tools
 
 
 def _tool(wire: FunctionWire) -> ToolSpec:
@@ -358,22 +206,50 @@ def _tool(wire: FunctionWire) -> ToolSpec:
     return ToolSpec(wire.name, wire.description or None, parameters, bool(wire.strict))
 
 
+def _choice_of(request: RequestWire) -> AnyChoice | None:
+    """Read ``function_call`` as the ``tool_choice`` that it has become."""
+    if request.function_call is None:
+        return request.tool_choice
+    if request.tool_choice is not None:
+        raise RequestInvalidError("two choices of one tool", param="function_call")
+    if isinstance(request.function_call, NamedFunctionWire):
+        return NamedChoiceWire(request.function_call)
+    return request.function_call
+
+
 def _tool_choice(
-    wire: ToolChoiceMode | NamedChoiceWire | None, tools: Sequence[ToolSpec]
-) -> tuple[ToolChoiceMode | None, str | None]:
+    wire: AnyChoice | None, tools: tuple[ToolSpec, ...]
+) -> tuple[ToolChoiceMode | None, str | None, tuple[ToolSpec, ...]]:
+    """Return mode, the one tool to call, and the tools that stay on offer."""
     names = {tool.name for tool in tools}
-    if len(names) != len(tools):
-        raise RequestInvalidError("two tools have one name", param="tools")
     if isinstance(wire, NamedChoiceWire):
-        if wire.function.name not in names:
-            raise RequestInvalidError("the tool to call is not on offer", param="tool_choice")
-        return "required", wire.function.name
+        _check_offered([wire.function.name], names)
+        return "required", wire.function.name, tools
+    if isinstance(wire, AllowedChoiceWire):
+        allowed = [each.function.name for each in wire.allowed_tools.tools]
+        _check_offered(allowed, names)
+        kept = tuple(tool for tool in tools if tool.name in allowed)
+        return wire.allowed_tools.mode, None, kept
     if wire == "required" and not names:
         raise RequestInvalidError("no tool is on offer", param="tool_choice")
-    return wire, None
+    return wire, None, tools
+
+
+def _check_offered(asked: Sequence[str], names: set[str]) -> None:
+    if not names.issuperset(asked):
+        raise RequestInvalidError("the tool to call is not on offer", param="tool_choice")
+
+
+def _format(wire: AnyFormat | None) -> ResponseFormat | None:
+    if isinstance(wire, SchemaFormatWire):
+        given = wire.json_schema
+        schema = cast("JSONObject", given.schema or {"type": "object"})
+        return ResponseFormat(schema, given.name, given.description or None, bool(given.strict))
+    return ResponseFormat() if isinstance(wire, ObjectFormatWire) else None
 
 
 def _max_tokens(request: RequestWire) -> int | None:
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
+    old, new = request.max_tokens, request.max_completion_tokens
+    if old is not None and new is not None and old != new:
         raise RequestInvalidError("two limits for one thing", param="max_tokens")
-    return request.max_tokens or request.max_completion_tokens
+    return old or new

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from latensgate_enclave.aws.converse import build_converse_body, offered_tools
+from latensgate_enclave.aws.converse import (
+    answer_tool,
+    build_converse_body,
+    dropped_by_model,
+    late_stops,
+    offered_tools,
+    structured_by,
+    uses_tools,
+)
 from latensgate_enclave.aws.converse_answer import ConverseReader
 from latensgate_enclave.chat import ChatRequest, UnsupportedError, parse_chat_request
-from latensgate_enclave.chat_answer import ChatAnswer, ChunkRenderer, render_completion
+from latensgate_enclave.chat_answer import ChatAnswer
+from latensgate_enclave.chat_render import ChunkRenderer, render_completion
+from latensgate_enclave.chat_shape import Shape
 from latensgate_enclave.chat_texts import request_parts, tool_names, with_request_texts
 from latensgate_enclave.operation import Forwarding, of_kind
 
@@ -67,8 +77,28 @@ class ChatModelRequest:
         """
         if traits.embeds:
             raise UnsupportedError("this model makes embeddings alone", param="model")
-        body = build_converse_body(self.chat, traits)
-        return (Forwarding(route, body, ConverseReader(offered_tools(self.chat))),)
+        return (_converse(self.chat, route, traits),) * self.chat.n
+
+
+def _converse(chat: ChatRequest, route: ModelRoute, traits: ModelTraits) -> Forwarding:
+    structured = structured_by(chat, traits)
+    shape = Shape(
+        answer_tool=answer_tool(chat) if structured == "tool" else None,
+        single_call=not chat.parallel_tool_calls,
+        check_json=structured == "told",
+        stops=late_stops(chat),
+    )
+    return Forwarding(
+        route,
+        build_converse_body(chat, traits),
+        ConverseReader(offered_tools(chat), shape),
+        whole=chat.stream and not traits.can("tools_streaming") and _sends_tools(chat, structured),
+        dropped=dropped_by_model(chat, traits, structured),
+    )
+
+
+def _sends_tools(chat: ChatRequest, structured: str | None) -> bool:
+    return uses_tools(chat) or structured == "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +119,11 @@ class ChatOperation:
         self, head: CompletionHead, request: ModelRequest, answers: Sequence[ModelAnswer]
     ) -> bytes:
         """Return the ``chat.completion`` object as JSON."""
-        of_kind(request, ChatModelRequest)
-        (answer,) = [of_kind(each, ChatAnswer) for each in answers]
-        return msgspec.json.encode(render_completion(answer, head))
+        chat = of_kind(request, ChatModelRequest).chat
+        choices = [of_kind(each, ChatAnswer) for each in answers]
+        return msgspec.json.encode(render_completion(choices, head, chat))
 
     def stream_renderer(self, head: CompletionHead, request: ModelRequest) -> ChunkRenderer:
         """Return what writes the ``chat.completion.chunk`` objects."""
         chat = of_kind(request, ChatModelRequest).chat
-        return ChunkRenderer(head, include_usage=chat.include_usage)
+        return ChunkRenderer(head, chat)

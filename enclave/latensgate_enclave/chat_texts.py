@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from latensgate_enclave.chat import ChatRequest, Message, ToolCall, ToolSpec
+from latensgate_enclave.chat_values import (
+    Attachment,
+    ChatRequest,
+    Message,
+    ReasoningBlock,
+    ResponseFormat,
+    ToolCall,
+    ToolSpec,
+)
 from latensgate_enclave.pii import Direction, PIITooLargeError, TextPart
 from latensgate_shared.limits import PII_REQUEST_MAX_CHARS, PII_TEXT_COST_CHARS
 
@@ -55,7 +63,9 @@ def with_request_texts(request: ChatRequest, texts: Iterable[str]) -> ChatReques
 def tool_names(request: ChatRequest) -> list[str | None]:
     """Return the names by which tools are offered and called: masked, they would call nothing."""
     called = [call.name for message in request.messages for call in message.tool_calls]
-    return [*called, *(tool.name for tool in request.tools), request.forced_tool]
+    form = request.response_format
+    offered = [tool.name for tool in request.tools]
+    return [*called, *offered, request.forced_tool, None if form is None else form.name]
 
 
 def with_answer_texts(answer: ChatAnswer, texts: Iterable[str]) -> ChatAnswer:
@@ -86,6 +96,7 @@ def _rewrite_request(request: ChatRequest, see: See) -> ChatRequest:
         tools=tuple([_tool(tool, see) for tool in request.tools]),
         forced_tool=request.forced_tool and see(TextPart(request.forced_tool, prompt)),
         stop=tuple([see(TextPart(text, prompt)) for text in request.stop]),
+        response_format=request.response_format and _format(request.response_format, see),
     )
 
 
@@ -96,8 +107,28 @@ def _message(message: Message, see: See) -> Message:
         see(TextPart(text, direction, continues=number > 0))
         for number, text in enumerate(message.text)
     ]
-    calls = [_call(call, see) for call in message.tool_calls]
-    return Message(message.role, tuple(texts), tuple(calls), message.tool_call_id)
+    return Message(
+        message.role,
+        tuple(texts),
+        tuple([_call(call, see) for call in message.tool_calls]),
+        message.tool_call_id,
+        tuple([_attachment(each, see) for each in message.attachments]),
+        tuple([_reasoning(each, see, Direction.PROMPT) for each in message.reasoning]),
+    )
+
+
+def _attachment(attachment: Attachment, see: See) -> Attachment:
+    if attachment.text is None:
+        return attachment
+    return replace(attachment, text=see(TextPart(attachment.text, Direction.PROMPT)))
+
+
+def _reasoning(block: ReasoningBlock, see: See, direction: Direction) -> ReasoningBlock:
+    """Change what is readable; the provider's signature is of its own words and goes with them."""
+    if block.redacted is not None:
+        return block
+    seen = see(TextPart(block.text, direction))
+    return block if seen == block.text else ReasoningBlock(seen)
 
 
 def _call(call: ToolCall, see: See) -> ToolCall:
@@ -116,9 +147,20 @@ def _tool(tool: ToolSpec, see: See) -> ToolSpec:
     )
 
 
+def _format(form: ResponseFormat, see: See) -> ResponseFormat:
+    prompt = Direction.PROMPT
+    return replace(
+        form,
+        name=see(TextPart(form.name, prompt)),
+        description=form.description and see(TextPart(form.description, prompt)),
+        schema=form.schema and _object(form.schema, see, prompt),
+    )
+
+
 def _rewrite_answer(answer: ChatAnswer, see: See) -> ChatAnswer:
     return replace(
         answer,
+        reasoning=tuple([_reasoning(each, see, Direction.ANSWER) for each in answer.reasoning]),
         text=tuple(see(TextPart(text, Direction.ANSWER)) for text in answer.text),
         tool_calls=tuple(
             ToolCall(call.id, call.name, _object(call.arguments, see, Direction.TOOL_ARGUMENTS))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.measured import ModelRoute
     from latensgate_enclave.model_traits import ModelTraits
     from latensgate_enclave.pii import TextPart
+    from latensgate_shared.error_answers import WireError
     from latensgate_shared.strict_json import JSONObject
 
 Method: TypeAlias = Literal["converse", "invoke"]
@@ -83,6 +84,7 @@ class Forwarding:
         reader: Of the answer.
         method: Which call of Bedrock's runtime it is.
         whole: The answer is asked for in one piece, also where the caller streams.
+        dropped: Names of fields that this model is not sent, for the receipt.
     """
 
     route: ModelRoute
@@ -90,6 +92,7 @@ class Forwarding:
     reader: AnswerReader = field(repr=False)
     method: Method = "converse"
     whole: bool = False
+    dropped: tuple[str, ...] = ()
 
 
 class ModelRequest(Protocol):
@@ -136,6 +139,10 @@ class StreamRenderer(Protocol):
 
     def end(self, usage: Usage) -> list[bytes]:
         """End the stream, once, with the sum of all calls."""
+        ...
+
+    def fail(self, error: WireError) -> list[bytes]:
+        """Say that it ends with an error; the sealed error follows in any case."""
         ...
 
 

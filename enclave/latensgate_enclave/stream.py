@@ -8,44 +8,40 @@ with its receipt, also one that its caller left.
 
 from __future__ import annotations
 
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from latensgate_enclave.aws.bedrock import UpstreamError
-from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
-    Finished,
+    ReasoningDelta,
     TextDelta,
-    ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.chat_deltas import Collector, as_deltas
+from latensgate_enclave.operation import of_kind
 from latensgate_enclave.pii import Action, Budget, Direction
-from latensgate_shared.answer_records import encode_content_record, encode_error_record
-from latensgate_shared.errors import MalformedError, TooLargeError
+from latensgate_shared.answer_records import encode_error_record
+from latensgate_shared.errors import TooLargeError
 from latensgate_shared.limits import (
-    BEDROCK_ANSWER_MAX_BYTES,
     CALL_BODY_MAX_BYTES,
     CHUNK_FRAMED_MAX_BYTES,
     PII_ANSWER_MAX_CHARS,
     SEALED_ANSWER_CHUNKS_MAX_COUNT,
 )
 from latensgate_shared.sealed import AnswerSealer
-from latensgate_shared.strict_json import parse_json_object
+from latensgate_shared.stream_records import encode_stream_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from latensgate_enclave.chat_answer import ChatDelta, FinishReason
+    from latensgate_enclave.chat_answer import ChatDelta
     from latensgate_enclave.operation import Forwarding, StreamRenderer
     from latensgate_enclave.pii import Policy
     from latensgate_enclave.pipeline import Pipeline
     from latensgate_enclave.record import Record, StreamedHash
     from latensgate_enclave.steps import Opened, Released, Scanned, Sealed, Sink
     from latensgate_shared.error_answers import WireError
-    from latensgate_shared.strict_json import JSONObject
 
 _PIECE_MAX_CHARS = 8_000
 """Characters of one content chunk: escaped in JSON at most 48 KB, so it fits into 64 KiB."""
@@ -82,6 +78,7 @@ class _StreamedAnswer:
         self._bytes_left = _STREAM_MAX_BYTES
         self._chunks_left = _STREAM_MAX_CHUNKS
         self._unsent = b""
+        self._renderer: StreamRenderer | None = None
 
     async def run(self) -> None:
         """Send every content chunk but an error."""
@@ -91,7 +88,7 @@ class _StreamedAnswer:
         scanned = await pipeline.scan(admitted, record)
         forwarded = await pipeline.forward(scanned, record)
         head = pipeline.completion_head(self._opened, admitted.operation)
-        renderer = admitted.operation.stream_renderer(head, scanned.request)
+        self._renderer = renderer = admitted.operation.stream_renderer(head, scanned.request)
         budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
         for choice, call in enumerate(forwarded.calls):
             await self._send_all(renderer.begin(choice))
@@ -103,9 +100,8 @@ class _StreamedAnswer:
     ) -> None:
         """Send what the model says to one call."""
         pipeline, record = self._pipeline, self._record
-        held, collected = _must_hold(scanned.policy), _Collector()
-        upstream = pipeline.parts.upstream
-        async with upstream.converse_stream(call, record.witness) as pieces:
+        held, collected = _must_hold(scanned.protection.policy), Collector()
+        async with aclosing(self._pieces(call)) as pieces:
             async for deltas in pieces:
                 collected.add(deltas)
                 if not held:
@@ -116,10 +112,24 @@ class _StreamedAnswer:
         whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
         answer = await pipeline.scan_answer(scanned, whole, budget, record)
         if held:
-            await self._render_all(renderer, _as_deltas(answer))
+            await self._render_all(renderer, as_deltas(answer))
+
+    async def _pieces(self, call: Forwarding) -> AsyncGenerator[Sequence[ChatDelta]]:
+        """Call the model; one that cannot stream this is asked for the whole answer."""
+        upstream, witness = self._pipeline.parts.upstream, self._record.witness
+        if call.whole:
+            yield as_deltas(of_kind(await upstream.converse(call, witness), ChatAnswer))
+            return
+        async with upstream.converse_stream(call, witness) as pieces:
+            async for deltas in pieces:
+                yield deltas
 
     def conclude(self, outcome: WireError | None) -> None:
         """Send the error, if there is one, and the final chunk. Nothing is awaited in between."""
+        if outcome is not None and self._renderer is not None:
+            with suppress(TooLargeError):  # the sealed error tells it in any case
+                for event in self._renderer.fail(outcome):
+                    self._send(event)
         if self._returned is not None:
             self._record.hash_streamed("returned", self._returned)
         self._record.lap("stream")
@@ -146,67 +156,16 @@ class _StreamedAnswer:
             await self._sink.drained()
 
     def _send(self, body: bytes) -> None:
-        content = encode_content_record(body, pad=True)
-        self._bytes_left -= len(content) + _CHUNK_OVERHEAD_BYTES
-        self._chunks_left -= 1
-        if self._bytes_left < 0 or self._chunks_left < 0:
-            # Before it is sealed: what is sealed and not sent would count in the answer's hash.
-            raise TooLargeError("the answer is longer than a stream may be")
+        for content in encode_stream_records(body, pad=True):
+            self._bytes_left -= len(content) + _CHUNK_OVERHEAD_BYTES
+            self._chunks_left -= 1
+            if self._bytes_left < 0 or self._chunks_left < 0:
+                # Before it is sealed: what is sealed and not sent would count in the answer's hash.
+                raise TooLargeError("the answer is longer than a stream may be")
+            self._sink.content(self._sealer.content(content))
         if self._returned is None:
             self._returned = self._record.begin_hash()
         self._returned.update(body)
-        self._sink.content(self._sealer.content(content))
-
-
-class _Collector:
-    """Puts the pieces of an answer together, for the scan and the receipt."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.size_bytes = 0
-        self._text: list[str] = []
-        self._calls: list[tuple[ToolCallBegun, list[str]]] = []
-        self._finish: FinishReason = "stop"
-
-    def add(self, deltas: Sequence[ChatDelta]) -> None:
-        """Take what came."""
-        for delta in deltas:
-            match delta:
-                case TextDelta():
-                    self.size_bytes += len(delta.text)
-                    self._text.append(delta.text)
-                case ToolCallBegun():
-                    self._calls.append((delta, []))
-                case ToolCallDelta():
-                    self.size_bytes += len(delta.arguments)
-                    self._calls[delta.index][1].append(delta.arguments)
-                case Finished():
-                    self._finish = delta.finish_reason
-                case Usage():  # pragma: no branch  # the union is closed
-                    self.usage = delta
-
-    def answer(self) -> ChatAnswer:
-        """Return the whole answer.
-
-        Raises:
-            UpstreamError: The arguments of a call are no JSON object, so nobody can scan them.
-        """
-        calls = tuple(
-            ToolCall(begun.id, begun.name, _arguments("".join(pieces)))
-            for begun, pieces in self._calls
-        )
-        usage = self.usage or Usage(0, 0)
-        text = "".join(self._text)
-        return ChatAnswer((text,), calls, self._finish, usage, self.size_bytes)
-
-
-def _arguments(text: str) -> JSONObject:
-    try:
-        return parse_json_object(
-            text.encode("utf-8", "surrogatepass"), max_bytes=BEDROCK_ANSWER_MAX_BYTES
-        )
-    except MalformedError:
-        raise UpstreamError("Bedrock: the arguments of a tool call are no JSON object") from None
 
 
 def _must_hold(policy: Policy) -> bool:
@@ -218,18 +177,13 @@ def _must_hold(policy: Policy) -> bool:
     )
 
 
-def _as_deltas(answer: ChatAnswer) -> list[ChatDelta]:
-    deltas: list[ChatDelta] = [TextDelta(text) for text in answer.text if text]
-    for index, call in enumerate(answer.tool_calls):
-        arguments = msgspec.json.encode(call.arguments).decode()
-        deltas += [ToolCallBegun(index, call.id, call.name), ToolCallDelta(index, arguments)]
-    return [*deltas, Finished(answer.finish_reason), answer.usage]
-
-
 def _cut(delta: ChatDelta) -> Sequence[ChatDelta]:
     """Cut what is too long for one content chunk."""
     if isinstance(delta, TextDelta) and len(delta.text) > _PIECE_MAX_CHARS:
         return [TextDelta(piece) for piece in _pieces(delta.text)]
+    if isinstance(delta, ReasoningDelta) and len(delta.text) > _PIECE_MAX_CHARS:
+        texts = [ReasoningDelta(piece) for piece in _pieces(delta.text)]
+        return [*texts, ReasoningDelta(signature=delta.signature)] if delta.signature else texts
     if isinstance(delta, ToolCallDelta) and len(delta.arguments) > _PIECE_MAX_CHARS:
         return [ToolCallDelta(delta.index, piece) for piece in _pieces(delta.arguments)]
     return (delta,)

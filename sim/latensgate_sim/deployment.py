@@ -54,7 +54,7 @@ class Alias:
 ALIASES: Final[Mapping[str, Alias]] = {
     "claude-3.5-sonnet": Alias("us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
     "claude-sonnet-5.5": Alias("us.anthropic.claude-sonnet-5-5", "no-sampling"),
-    "nova-2-lite": Alias("us.amazon.nova-2-lite-v1:0"),
+    "nova-2-lite": Alias("us.amazon.nova-2-lite-v1:0", "nova"),
     "titan-embed-text-v2": Alias("amazon.titan-embed-text-v2:0", "titan-embed-v2"),
     "cohere-embed-v4": Alias("cohere.embed-v4:0", "cohere-embed-v4"),
     "cohere-embed-multilingual-v3": Alias("cohere.embed-multilingual-v3", "cohere-embed-v3"),

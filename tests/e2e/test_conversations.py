@@ -126,7 +126,7 @@ def test_receipts_chain_per_tenant_refusals_included(client: Client, link: Paren
     mine = replace(client, tenant_id="tnt_0c4a1001")
     other = replace(client, tenant_id="tnt_0c4a1002")
     opened = [mine.ask(link, chat("one")), other.ask(link, chat("two"))]
-    wrong = mine.seal(chat("three", n=2))
+    wrong = mine.seal(chat("three", logprobs=True))
     answer = link.call(wrong.call, wrong.wire)
     opened.append(mine.open(wrong, answer))
     opened.append(mine.ask(link, chat("four", stream=True)))
@@ -138,7 +138,7 @@ def test_receipts_chain_per_tenant_refusals_included(client: Client, link: Paren
 
 
 def test_refusal_is_sealed_and_receipted(client: Client, link: ParentLink) -> None:
-    sealed = client.seal(chat("x", n=2))
+    sealed = client.seal(chat("x", logprobs=True))
     assert client.refusal(link, sealed) == sealed_refusal(ErrorCode.ERR_UNSUPPORTED)
 
 

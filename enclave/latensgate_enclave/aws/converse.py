@@ -1,9 +1,7 @@
 """Chat requests to the body of Bedrock Converse and ConverseStream: a pure translation.
 
-Shapes: service model ``bedrock-runtime`` 2023-09-30. Converse is stricter than OpenAI, and each
-rule that others broke on has its place below: turns alternate and begin with the user; there are
-no empty texts; all results of one turn's calls stand in one user turn; a history with tool use
-needs a ``toolConfig`` even if no tool is on offer now.
+Shapes: service model ``bedrock-runtime`` 2023-09-30. Converse is stricter than OpenAI; what a model
+lacks (its row of the capability table) is emulated here or refused with the name of the field.
 """
 
 from __future__ import annotations
@@ -12,18 +10,58 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from latensgate_enclave.chat import ToolSpec, UnsupportedError
+from latensgate_enclave.aws.converse_blocks import split_system, turns
+from latensgate_enclave.aws.converse_tools import (
+    answer_tool,
+    dropped_by_model,
+    json_instruction,
+    offered_tools,
+    structured_by,
+    text_format,
+    thinks,
+    tool_config,
+    uses_tools,
+)
+from latensgate_enclave.chat_values import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from latensgate_enclave.chat import ChatRequest, Message
+    from latensgate_enclave.chat_values import ChatRequest, Effort
     from latensgate_enclave.model_traits import ModelTraits
-    from latensgate_shared.strict_json import JSONObject, JSONValue
+    from latensgate_shared.strict_json import JSONObject
 
-_NO_OUTPUT: Final = "(no output)"
-"""Stands for the empty result of a tool: Converse refuses an empty text and a missing one."""
-_NO_ARGUMENTS: Final[JSONObject] = {"type": "object", "properties": {}}
+__all__ = [
+    "answer_tool",
+    "build_converse_body",
+    "dropped_by_model",
+    "late_stops",
+    "offered_tools",
+    "structured_by",
+    "uses_tools",
+]
+
+_THINKING_TOKENS: Final[dict[Effort, int]] = {
+    "minimal": 1_024,
+    "low": 2_048,
+    "medium": 8_192,
+    "high": 16_384,
+    "xhigh": 24_576,
+    "max": 32_768,
+}
+"""Budgets of models that take one instead of an effort; 1,024 is the least that they take."""
+_EFFORTS: Final[dict[Effort, str]] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "xhigh",
+    "max": "max",
+}
+_NOVA_EFFORTS: Final[dict[Effort, str]] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+}
 
 
 def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
@@ -33,24 +71,31 @@ def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
         UnsupportedError: The model or Converse cannot honour a field; ``param`` names it.
     """
     _check_traits(request, traits)
-    system, spoken = _split_system(request.messages)
-    body: JSONObject = {"messages": _turns(spoken)}
-    if system:
-        body["system"] = [{"text": text} for text in system]
-    inference = _inference(request)
-    if inference:
-        body["inferenceConfig"] = inference
-    tools = _tool_config(request)
-    if tools:
-        body["toolConfig"] = tools
-    return msgspec.json.encode(body)
+    structured = structured_by(request, traits)
+    system, spoken = split_system(request.messages, traits)
+    if structured == "told" and request.response_format is not None:
+        system.append(json_instruction(request.response_format))
+    tools = tool_config(request, traits, structured)
+    output, more = _reasoning(request, traits)
+    if structured == "native" and request.response_format is not None:
+        output["textFormat"] = text_format(request.response_format)
+    if tools is not None and not request.parallel_tool_calls and traits.can("parallel_off"):
+        more["tool_choice"] = _single_call(tools)
+    body: JSONObject = {
+        "messages": turns(spoken, traits),
+        "system": [{"text": text} for text in system],
+        "inferenceConfig": _inference(request),
+        "toolConfig": tools,
+        "outputConfig": output,
+        "additionalModelRequestFields": more,
+        "serviceTier": request.service_tier and {"type": request.service_tier},
+    }
+    return msgspec.json.encode({name: member for name, member in body.items() if member})
 
 
-def offered_tools(request: ChatRequest) -> frozenset[str]:
-    """Names that the answer may call; Converse itself has no way to forbid any."""
-    if request.tool_choice == "none":
-        return frozenset()
-    return frozenset(tool.name for tool in request.tools)
+def late_stops(request: ChatRequest) -> tuple[str, ...]:
+    """Return the stop sequences that Converse refuses (blank ones): the answer is cut here."""
+    return tuple(stop for stop in request.stop if not stop.strip())
 
 
 def _check_traits(request: ChatRequest, traits: ModelTraits) -> None:
@@ -58,88 +103,78 @@ def _check_traits(request: ChatRequest, traits: ModelTraits) -> None:
         raise UnsupportedError("this model does not take this temperature", param="temperature")
     if request.top_p is not None and not traits.can("sampling"):
         raise UnsupportedError("this model does not take top_p", param="top_p")
-    if request.tool_choice == "required" and not traits.can("forced_tools"):
-        raise UnsupportedError("this model cannot be made to call a tool", param="tool_choice")
-    if _tool_names(request) and not traits.can("tools"):
+    if request.tool_choice == "required":
+        if not traits.can("forced_tools"):
+            raise UnsupportedError("this model cannot be made to call a tool", param="tool_choice")
+        if thinks(request, traits):
+            raise UnsupportedError("a model that thinks calls no forced tool", param="tool_choice")
+    if uses_tools(request) and not traits.can("tools"):
         raise UnsupportedError("this model does not take tools", param="tools")
-
-
-def _split_system(messages: Sequence[Message]) -> tuple[list[str], list[Message]]:
-    """Take the instructions out; the last of them speaks as the user where nobody else does."""
-    spoken = [each for each in messages if each.role not in {"system", "developer"}]
-    instructions = [each for each in messages if each.role in {"system", "developer"}]
-    if not spoken:
-        spoken = [instructions.pop()]
-    if spoken[0].role == "assistant":
-        raise UnsupportedError("the conversation does not begin with the user", param="messages")
-    return [text for each in instructions for text in each.text], spoken
-
-
-def _turns(messages: Sequence[Message]) -> list[JSONValue]:
-    turns: list[tuple[str, list[JSONValue]]] = []
-    for message in messages:
-        role = "assistant" if message.role == "assistant" else "user"
-        if not turns or turns[-1][0] != role:
-            turns.append((role, []))
-        turns[-1][1].extend(_blocks(message))
-    return [{"role": role, "content": blocks} for role, blocks in turns]
-
-
-def _blocks(message: Message) -> list[JSONValue]:
-    texts: list[JSONValue] = [{"text": text} for text in message.text]
-    if message.tool_call_id is not None:
-        content: list[JSONValue] = texts or [{"text": _NO_OUTPUT}]
-        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
-    calls: list[JSONValue] = [
-        {"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}
-        for call in message.tool_calls
-    ]
-    return texts + calls
+    if request.service_tier is not None and not traits.can("service_tier"):
+        raise UnsupportedError("this model has the default tier alone", param="service_tier")
 
 
 def _inference(request: ChatRequest) -> JSONObject:
+    late = late_stops(request)
     members: JSONObject = {
         "maxTokens": request.max_tokens,
         "temperature": request.temperature,
         "topP": request.top_p,
-        "stopSequences": list(request.stop) or None,
+        "stopSequences": [stop for stop in request.stop if stop not in late] or None,
     }
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _called_names(request: ChatRequest) -> list[str]:
-    names = (call.name for message in request.messages for call in message.tool_calls)
-    return list(dict.fromkeys(names))
+def _reasoning(request: ChatRequest, traits: ModelTraits) -> tuple[JSONObject, JSONObject]:
+    """Return ``outputConfig`` and ``additionalModelRequestFields`` of an effort."""
+    effort = request.reasoning_effort
+    if effort is None:
+        return {}, {}
+    if traits.can("reasoning_effort") and effort in _EFFORTS:
+        return {"effort": _EFFORTS[effort]}, {}
+    if traits.can("reasoning_thinking") and effort in _THINKING_TOKENS:
+        return {}, {"thinking": _thinking(request, _THINKING_TOKENS[effort])}
+    if traits.can("reasoning_nova") and effort in {*_NOVA_EFFORTS, "none"}:
+        return {}, {"reasoningConfig": _nova(request, effort)}
+    if effort == "none" and not traits.can("reasoning_effort"):
+        return {}, {}  # it does not think unless it is asked to
+    raise UnsupportedError("this model does not take this effort", param="reasoning_effort")
 
 
-def _tool_names(request: ChatRequest) -> list[str]:
-    return [tool.name for tool in request.tools] or _called_names(request)
+def _thinking(request: ChatRequest, budget: int) -> JSONObject:
+    """Return Claude's ``thinking``: a budget below the limit, and no sampling beside it."""
+    if request.temperature not in {None, 1} or request.top_p is not None:
+        raise UnsupportedError(
+            "a model that thinks takes no sampling parameters", param="temperature"
+        )
+    least = _THINKING_TOKENS["minimal"]
+    if request.max_tokens is not None:
+        if request.max_tokens <= least:
+            raise UnsupportedError(
+                f"a model that thinks needs more than {least} tokens", param="max_completion_tokens"
+            )
+        budget = min(budget, max(least, request.max_tokens // 2))
+    return {"type": "enabled", "budget_tokens": budget}
 
 
-def _tool_config(request: ChatRequest) -> JSONObject | None:
-    """Offer the tools, or, for a history with tool use, what the history names.
-
-    With ``tool_choice`` none the tools are left out where they may be; where the history needs
-    them they stay, and an answer that calls one is refused (``offered_tools``).
-    """
-    called = _called_names(request)
-    if not offered_tools(request) and not called:
-        return None
-    # Offered now, or made up from the names in the history: their schemas are not known any more.
-    offers = request.tools or [ToolSpec(name, None, None) for name in called]
-    config: JSONObject = {"tools": [{"toolSpec": _tool_spec(tool)} for tool in offers]}
-    if request.forced_tool is not None:
-        config["toolChoice"] = {"tool": {"name": request.forced_tool}}
-    elif request.tool_choice == "required":
-        config["toolChoice"] = {"any": {}}
-    return config
+def _nova(request: ChatRequest, effort: Effort) -> JSONObject:
+    if effort == "none":
+        return {"type": "disabled"}
+    if effort == "high" and _inference(request).keys() & {"maxTokens", "temperature", "topP"}:
+        raise UnsupportedError(
+            "at this effort the model takes no limit and no sampling parameters",
+            param="reasoning_effort",
+        )
+    return {"type": "enabled", "maxReasoningEffort": _NOVA_EFFORTS[effort]}
 
 
-def _tool_spec(tool: ToolSpec) -> JSONObject:
-    schema = _NO_ARGUMENTS if tool.parameters is None else tool.parameters
-    spec: JSONObject = {"name": tool.name, "inputSchema": {"json": schema}}
-    if tool.description is not None:
-        spec["description"] = tool.description
-    if tool.strict:
-        spec["strict"] = True
-    return spec
+def _single_call(tools: JSONObject) -> JSONObject:
+    """Return Claude's own ``tool_choice``, the only place of its switch for parallel calls."""
+    choice = tools.pop("toolChoice", None)
+    told: JSONObject = {"type": "auto", "disable_parallel_tool_use": True}
+    if isinstance(choice, dict):
+        named = choice.get("tool")
+        told["type"] = "any" if named is None else "tool"
+        if isinstance(named, dict):
+            told["name"] = named["name"]
+    return told

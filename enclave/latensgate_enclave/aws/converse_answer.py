@@ -1,8 +1,8 @@
 """Answers of Bedrock Converse and ConverseStream as chat answers: a pure translation.
 
 Shapes: service model ``bedrock-runtime`` 2023-09-30. What is not understood is an error and never
-left out, because what is left out is neither scanned nor seen; reasoning alone is read over, as
-OpenAI's API does not show it either. A stream is whole when its usage has come, and not before.
+left out, because what is left out is neither scanned nor seen. A stream is whole when its usage has
+come, and not before.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from msgspec import Meta, Struct
 
 from latensgate_enclave.aws.bedrock import UpstreamError, upstream_error
 from latensgate_enclave.aws.errors import clean_name
-from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
     ChatDelta,
     Finished,
     FinishReason,
+    ReasoningDelta,
     TextDelta,
     ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.chat_shape import PLAIN, ShapedStream
+from latensgate_enclave.chat_values import ReasoningBlock, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from latensgate_enclave.aws.eventstream import EventMessage
+    from latensgate_enclave.chat_shape import Shape
     from latensgate_enclave.http1 import HttpResponse
+    from latensgate_enclave.operation import StreamReader
     from latensgate_shared.strict_json import JSONObject
 
 
@@ -50,12 +54,26 @@ class _ToolUse(_Wire):
     input: dict[str, object]
 
 
+_Opaque: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/=_-]*\Z")]
+"""Only the provider reads it and no scan sees it, so it may hold no words."""
+
+
+class _ReasoningText(_Wire):
+    text: str
+    signature: _Opaque | None = None
+
+
+class _Reasoning(_Wire, forbid_unknown_fields=True):
+    reasoning_text: _ReasoningText | None = None
+    redacted_content: _Opaque | None = None
+
+
 class _Block(_Wire, forbid_unknown_fields=True):
-    """One of its members is there; reasoning is read over, as OpenAI does not show it either."""
+    """One of its members is there."""
 
     text: str | None = None
     tool_use: _ToolUse | None = None
-    reasoning_content: object = None
+    reasoning_content: _Reasoning | None = None
 
 
 class _Message(_Wire):
@@ -112,9 +130,16 @@ def _finish_reason(stop_reason: str, *, has_calls: bool) -> FinishReason:
     return "tool_calls" if reason == "stop" and has_calls else reason
 
 
-def _usage(wire: _Usage) -> Usage:
+def _usage(wire: _Usage, *, thought: bool) -> Usage:
     cached, written = wire.cache_read_input_tokens, wire.cache_write_input_tokens
-    return Usage(wire.input_tokens + cached + written, wire.output_tokens, cached, written)
+    prompt = wire.input_tokens + cached + written
+    return Usage(prompt, wire.output_tokens, cached, written, None if thought else 0)
+
+
+def _thought(wire: _Reasoning) -> ReasoningBlock:
+    if wire.reasoning_text is None:
+        return ReasoningBlock(redacted=wire.redacted_content or "")
+    return ReasoningBlock(wire.reasoning_text.text, wire.reasoning_text.signature or None)
 
 
 def _unasked_call() -> UpstreamError:
@@ -140,14 +165,18 @@ def parse_converse_answer(body: bytes, *, offered: frozenset[str]) -> ChatAnswer
     )
     if not offered.issuperset(call.name for call in calls):
         raise _unasked_call()
+    reasoning = tuple(
+        [_thought(each.reasoning_content) for each in blocks if each.reasoning_content]
+    )
     # One text: the caller reads it as one, so what is split over two blocks must be found.
     text = "".join(block.text for block in blocks if block.text)
     return ChatAnswer(
         (text,) if text else (),
         calls,
         _finish_reason(answer.stop_reason, has_calls=bool(calls)),
-        _usage(answer.usage),
+        _usage(answer.usage, thought=bool(reasoning)),
         len(body),
+        reasoning,
     )
 
 
@@ -169,10 +198,16 @@ class _ToolUsePiece(_Wire):
     input: str
 
 
+class _ReasoningPiece(_Wire, forbid_unknown_fields=True):
+    text: str | None = None
+    signature: _Opaque | None = None
+    redacted_content: _Opaque | None = None
+
+
 class _Delta(_Wire, forbid_unknown_fields=True):
     text: str | None = None
     tool_use: _ToolUsePiece | None = None
-    reasoning_content: object = None
+    reasoning_content: _ReasoningPiece | None = None
 
 
 class _BlockDelta(_Wire):
@@ -205,13 +240,14 @@ class ConverseStream:
         offered: ``offered_tools`` of the request.
     """
 
-    __slots__ = ("_admitted", "_calls", "_offered", "_open", "_whole")
+    __slots__ = ("_admitted", "_calls", "_offered", "_open", "_thought", "_whole")
 
     def __init__(self, *, offered: frozenset[str]) -> None:
         self._offered = offered
         self._calls = 0
         self._open: dict[int, _OpenCall] = {}
         self._whole = False
+        self._thought = False
         self._admitted: dict[str, Callable[[bytes], list[ChatDelta]]] = {
             "messageStart": self._on_start
         }
@@ -263,6 +299,8 @@ class ConverseStream:
     def _on_delta(self, payload: bytes) -> list[ChatDelta]:
         event = _decode(payload, _BlockDelta)
         call = self._open.get(event.content_block_index)
+        if event.delta.reasoning_content is not None:
+            return self._on_reasoning(event.delta.reasoning_content)
         if event.delta.tool_use is None:
             return [TextDelta(event.delta.text)] if event.delta.text else []
         if call is None:
@@ -270,6 +308,11 @@ class ConverseStream:
         piece = event.delta.tool_use.input
         call.has_arguments = call.has_arguments or bool(piece)
         return [ToolCallDelta(call.index, piece)] if piece else []
+
+    def _on_reasoning(self, piece: _ReasoningPiece) -> list[ChatDelta]:
+        self._thought = True
+        delta = ReasoningDelta(piece.text or "", piece.signature or None, piece.redacted_content)
+        return [] if delta == ReasoningDelta() else [delta]
 
     def _on_block_stop(self, payload: bytes) -> list[ChatDelta]:
         call = self._open.pop(_decode(payload, _BlockStop).content_block_index, None)
@@ -285,7 +328,7 @@ class ConverseStream:
     def _on_metadata(self, payload: bytes) -> list[ChatDelta]:
         self._admitted = {}
         self._whole = True
-        return [_usage(_decode(payload, _Metadata).usage)]
+        return [_usage(_decode(payload, _Metadata).usage, thought=self._thought)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,17 +337,36 @@ class ConverseReader:
 
     Attributes:
         offered: ``offered_tools`` of the request.
+        shape: What has to be done to the answer.
     """
 
     offered: frozenset[str]
+    shape: Shape = PLAIN
+
+    @property
+    def _callable(self) -> frozenset[str]:
+        tool = self.shape.answer_tool
+        return self.offered if tool is None else self.offered | {tool}
 
     def whole(self, response: HttpResponse) -> ChatAnswer:
         """Read a Converse answer."""
-        return parse_converse_answer(response.body, offered=self.offered)
+        return self.shape.shaped(parse_converse_answer(response.body, offered=self._callable))
 
-    def stream(self) -> ConverseStream:
+    def stream(self) -> StreamReader:
         """Begin to read a ConverseStream answer."""
-        return ConverseStream(offered=self.offered)
+        stream = ConverseStream(offered=self._callable)
+        return stream if self.shape.is_plain else _ShapedConverseStream(stream, self.shape)
+
+
+class _ShapedConverseStream:
+    def __init__(self, stream: ConverseStream, shape: Shape) -> None:
+        self._stream = stream
+        self._shaped = ShapedStream(shape)
+        self.close = stream.close
+
+    def receive(self, message: EventMessage) -> list[ChatDelta]:
+        """Return what becomes of what one message says."""
+        return self._shaped.receive(self._stream.receive(message))
 
 
 def _stream_exception(message: EventMessage) -> UpstreamError:

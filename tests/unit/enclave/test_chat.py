@@ -103,6 +103,7 @@ def test_everything_honoured() -> None:
         stop=("END",),
         stream=True,
         include_usage=True,
+        obfuscate=False,
     )
 
 
@@ -120,6 +121,11 @@ def test_defaults_of_what_we_cannot_do_are_taken() -> None:
     defaults: dict[str, JSONValue] = {
         "n": 1,
         "logprobs": False,
+        "top_logprobs": 0,
+        "verbosity": "medium",
+        "tool_choice": None,
+        "functions": [],
+        "stream_options": None,
         "presence_penalty": 0.0,
         "frequency_penalty": 0,
         "logit_bias": {},
@@ -138,21 +144,25 @@ def test_dropped_fields_are_listed() -> None:
 
 
 UNSUPPORTED: list[tuple[dict[str, JSONValue], str]] = [
-    ({"n": 2}, "n"),
-    ({"n": True}, "n"),
     ({"logprobs": True}, "logprobs"),
     ({"logprobs": 0}, "logprobs"),
     ({"store": True}, "store"),
-    ({"parallel_tool_calls": False}, "parallel_tool_calls"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"service_tier": "priority"}, "service_tier"),
-    ({"seed": 1}, "seed"),
-    ({"reasoning_effort": "high"}, "reasoning_effort"),
-    ({"functions": []}, "functions"),
     ({"made_up": 1}, "made_up"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
     ({"tools": [{**TOOL, "cache": 1}]}, "tools[0].cache"),
-    ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+    ({"tools": [TOOL], "tool_choice": {"type": "custom"}}, "tool_choice.type"),
+    ({"response_format": {"type": "grammar"}}, "response_format.type"),
+    ({"service_tier": "scale"}, "service_tier"),
+    ({"reasoning_effort": "much"}, "reasoning_effort"),
+    ({"audio": {"voice": "x", "format": "wav"}}, "audio"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"moderation": {"model": "x"}}, "moderation"),
+    ({"web_search_options": {}}, "web_search_options"),
+    ({"verbosity": "low"}, "verbosity"),
+    ({"top_logprobs": 1}, "top_logprobs"),
+    ({"logit_bias": {"1": 1}}, "logit_bias"),
+    ({"frequency_penalty": 1}, "frequency_penalty"),
+    ({"presence_penalty": -1}, "presence_penalty"),
     ({"tool_choice": "maybe"}, "tool_choice"),
     ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
 ]
@@ -167,14 +177,11 @@ def test_unsupported_names_its_field(members: dict[str, JSONValue], param: str) 
 
 
 UNSUPPORTED_MESSAGES: list[tuple[JSONObject, str]] = [
-    ({"role": "function", "content": "x"}, "messages[0].role"),
-    ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type"),
     (
         {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]},
         "messages[0].content[0].cache_control",
     ),
     ({**USER, "audio": {"id": "x"}}, "messages[0].audio"),
-    ({"role": "assistant", "content": "x", "function_call": {}}, "messages[0].function_call"),
 ]
 
 
@@ -195,14 +202,33 @@ INVALID: list[tuple[dict[str, JSONValue], str]] = [
     ({"messages": [{"role": "user"}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
-    ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
     ({"temperature": 2.1}, "temperature"),
     ({"temperature": "1"}, "temperature"),
     ({"top_p": -0.1}, "top_p"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": True}, "max_tokens"),
-    ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
+    ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
+    ({"n": 0}, "n"),
+    ({"n": True}, "n"),
+    ({"n": 9}, "n"),
+    ({"tools": [TOOL], "functions": [{"name": "f"}]}, "functions"),
+    ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
+    ({"tools": [TOOL], "function_call": "auto", "tool_choice": "auto"}, "function_call"),
+    ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "tool_choice"),
+    (
+        {
+            "tools": [TOOL],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "auto",
+                    "tools": [{"type": "function", "function": {"name": "x"}}],
+                },
+            },
+        },
+        "tool_choice",
+    ),
     ({"stop": ""}, "stop"),
     ({"stop": ["a", "a", "a", "a", "a"]}, "stop"),
     ({"stream": 1}, "stream"),

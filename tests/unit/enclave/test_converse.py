@@ -20,7 +20,14 @@ from latensgate_enclave.aws.converse import build_converse_body, offered_tools
 from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
 from latensgate_enclave.aws.eventstream import EventMessage
 from latensgate_enclave.aws.sigv4 import SigningScope
-from latensgate_enclave.chat import ChatRequest, Message, ToolCall, ToolSpec, UnsupportedError
+from latensgate_enclave.chat import (
+    ChatRequest,
+    Message,
+    ReasoningBlock,
+    RequestInvalidError,
+    ToolCall,
+    ToolSpec,
+)
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
     ChatDelta,
@@ -35,7 +42,7 @@ from latensgate_enclave.model_traits import ModelTraits
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
-TRAITS = ModelTraits()
+TRAITS = ModelTraits().without("system_mid", "prefill")
 USER = Message("user", ("hello",))
 LOOK_UP = ToolSpec("look_up", "Looks up.", {"type": "object"}, strict=True)
 CALLS = Message("assistant", ("wait",), (ToolCall("c1", "f", {"a": 1}), ToolCall("c2", "g", {})))
@@ -153,11 +160,12 @@ def test_history_with_tool_use_gets_a_tool_config() -> None:
         ),
         (replace(asked(), tools=(LOOK_UP,)), TRAITS.without("tools"), "tools"),
         (asked(USER, CALLS, *RESULTS), TRAITS.without("tools"), "tools"),
-        (asked(Message("assistant", ("x",)), USER), TRAITS, "messages"),
+        (asked(USER, Message("assistant", ("x",))), TRAITS, "messages"),
+        (asked(Message("assistant", ())), TRAITS, "messages"),
     ],
 )
 def test_unsupported_by_the_model(request_: ChatRequest, traits: ModelTraits, param: str) -> None:
-    with pytest.raises(UnsupportedError) as caught:
+    with pytest.raises(RequestInvalidError) as caught:
         build_converse_body(request_, traits)
     assert caught.value.param == param
 
@@ -192,8 +200,9 @@ def test_answer() -> None:
     reasoning: JSONObject = {"reasoningContent": {"reasoningText": {"text": "hm"}}}
     whole = answer(reasoning, {"text": "a"}, {"text": ""}, USE, stop="tool_use", usage=usage)
     calls = (ToolCall("t1", "f", {"a": [1]}),)
-    used, size = Usage(111, 2, 10, 100), len(json.dumps(whole))
-    assert parse(whole) == ChatAnswer(("a",), calls, "tool_calls", used, size)
+    used, size = Usage(111, 2, 10, 100, None), len(json.dumps(whole))
+    thought = (ReasoningBlock("hm"),)
+    assert parse(whole) == ChatAnswer(("a",), calls, "tool_calls", used, size, thought)
 
 
 def test_texts_of_several_blocks_are_one_text_for_the_scan() -> None:
@@ -325,7 +334,7 @@ def test_text_stream() -> None:
         TextDelta("a"),
         TextDelta("b"),
         Finished("stop"),
-        Usage(1, 2),
+        Usage(1, 2, reasoning_tokens=None),
     ]
 
 

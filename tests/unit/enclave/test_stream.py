@@ -25,7 +25,7 @@ from latensgate_enclave.chat_answer import (
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Released
-from latensgate_enclave.upstream import BedrockUpstream
+from latensgate_enclave.upstream import Upstreams
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
 from latensgate_shared.strict_json import JSONObject
@@ -87,7 +87,7 @@ def flagging(made: Bench) -> Pipeline:
 
 
 def scripted(made: Bench, *deltas: Sequence[ChatDelta]) -> Pipeline:
-    upstream = cast("BedrockUpstream", Scripted(*deltas))
+    upstream = cast("Upstreams", Scripted(*deltas))
     return Pipeline(replace(flagging(made).parts, upstream=upstream), nothing)
 
 
@@ -223,7 +223,7 @@ def test_arguments_that_nobody_can_scan_are_the_models_failure(text: str) -> Non
 async def test_a_refusal_is_the_whole_stream() -> None:
     async with bench() as made:
         await made.open()
-        told = await tell(made, ask(made, chat(n=2), stream=True))
+        told = await tell(made, ask(made, chat(logprobs=True), stream=True))
         assert (told.code, told.public.outcome) == (ErrorCode.ERR_UNSUPPORTED, "refused")
         assert len(told.records) == 1
         assert told.private["returned"] is None
