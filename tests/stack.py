@@ -56,7 +56,16 @@ invocation_logging = "refuse"
 model_id = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 region = "us-east-1"
 capabilities = "full"
+""" + "".join(
+    f"""
+[models."{name}"]
+model_id = "{alias.model_id}"
+region = "us-east-1"
+capabilities = "{alias.capabilities}"
 """
+    for name, alias in deployment_files.ALIASES.items()
+    if "embed" in name
+)
 
 
 class CallFailedError(Exception):

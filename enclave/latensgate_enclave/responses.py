@@ -157,6 +157,8 @@ def _chat_body(wire: ResponsesWire, rest: JSONObject, talk: Conversation) -> JSO
         body["tool_choice"] = _chat_choice(wire)
     if wire.reasoning is not None and wire.reasoning.effort is not None:
         body["reasoning_effort"] = wire.reasoning.effort
+    if wire.stream_options is not None:
+        body["stream_options"] = msgspec.to_builtins(wire.stream_options)
     if wire.text is not None:
         body |= _chat_format(wire.text.format)
         if wire.text.verbosity is not None:
@@ -209,7 +211,7 @@ def _asked(wire: ResponsesWire) -> Asked:
         "prompt_cache_key": wire.prompt_cache_key,
         "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": summary},
         "safety_identifier": wire.safety_identifier,
-        "service_tier": "default",
+        "service_tier": "default" if wire.service_tier in {None, "auto"} else wire.service_tier,
         "store": False,
         "temperature": 1 if wire.temperature is None else wire.temperature,
         "text": _asked_text(wire),
