@@ -36,6 +36,7 @@ from latensgate_enclave.measured_upstreams import BEDROCK
 from latensgate_enclave.nitro.device import open_nsm
 from latensgate_enclave.nitro.nsm import SerialNSM
 from latensgate_enclave.nitro.vsock import Address, listen, parse_address
+from latensgate_enclave.openai_upstream import OpenAIProvider
 from latensgate_enclave.pii import Tier1Engine, parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.receipt_book import ReceiptBook
@@ -76,6 +77,16 @@ def own_contexts(configuration: MeasuredConfiguration) -> dict[str, ssl.SSLConte
     return {each.authority: tls_context(each.tls_roots) for each in upstreams if each.tls_roots}
 
 
+def openai_providers(
+    deployment: Deployment, credentials: UpstreamCredentials
+) -> dict[str, OpenAIProvider]:
+    """Return the upstreams beside Bedrock, by name."""
+    return {
+        name: OpenAIProvider(name, table, credentials)
+        for name, table in deployment.upstreams.items()
+    }
+
+
 def compose(
     environment: Environment, configuration: MeasuredConfiguration, clock: EnclaveClock
 ) -> tuple[Server, Egress]:
@@ -100,7 +111,10 @@ def compose(
         floor=floor,
         floor_digest=floor.policy.digest(),
         upstream=Upstreams(
-            {BEDROCK: BedrockProvider(identity, clock)},
+            {
+                BEDROCK: BedrockProvider(identity, clock),
+                **openai_providers(deployment, credentials),
+            },
             Surroundings(egress, environment.monotonic_ns, environment.entropy, timeout_ms),
         ),
         receipts=ReceiptBook(keys, environment.entropy),

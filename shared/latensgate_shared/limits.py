@@ -323,3 +323,5 @@ UPSTREAM_CREDENTIAL_SEALED_MAX_BYTES: Final = 16 * KIB
 """One such key sealed: padding and an X-Wing encapsulation besides it."""
 SSE_EVENT_MAX_BYTES: Final = 1 * MIB
 """One event of an upstream's SSE stream; one token's event has some 300 bytes."""
+ESTIMATED_TOKEN_BYTES: Final = 4
+"""Bytes of one token where a stream was cut before its usage came: English has about four."""
