@@ -20,6 +20,7 @@ from latensgate_parent.store.interfaces import (
     StartRecord,
     Store,
     StoredReceipt,
+    StoredSettings,
     StoredUsage,
     StoreError,
     Tenant,
@@ -175,6 +176,12 @@ class FaultyStore(Store):
 
     async def usages(self) -> Sequence[StoredUsage]:
         return await self._cross("usages", self._store.usages())
+
+    async def settings(self, tenant_id: str) -> StoredSettings | None:
+        return await self._cross("settings", self._store.settings(tenant_id))
+
+    async def insert_settings(self, settings: StoredSettings) -> bool:
+        return await self._cross("insert_settings", self._store.insert_settings(settings))
 
     async def check(self) -> None:
         await self._cross("check", self._store.check())

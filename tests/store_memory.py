@@ -20,6 +20,7 @@ from latensgate_parent.store.interfaces import (
     StartRecord,
     Store,
     StoredReceipt,
+    StoredSettings,
     StoredUsage,
     StoreError,
     Tenant,
@@ -281,7 +282,26 @@ class _Documents(_Shelf):
         return tuple(sorted(self._usages.values(), key=lambda each: each.receipt_key))
 
 
-class MemoryStore(_Tenants, _Receipts, _Documents, Store):
+class _Settings(_Shelf):
+    def __init__(self) -> None:
+        super().__init__()
+        self._settings: dict[str, StoredSettings] = {}
+
+    async def settings(self, tenant_id: str) -> StoredSettings | None:
+        await self._step()
+        return self._settings.get(tenant_id)
+
+    async def insert_settings(self, settings: StoredSettings) -> bool:
+        await self._step()
+        self._known(settings.tenant_id)
+        found = self._settings.get(settings.tenant_id)
+        if found is not None and found.version >= settings.version:
+            return False
+        self._settings[settings.tenant_id] = settings
+        return True
+
+
+class MemoryStore(_Tenants, _Receipts, _Documents, _Settings, Store):
     """A ``Store`` that forgets everything with the process."""
 
     async def check(self) -> None:

@@ -206,6 +206,23 @@ class StoredUsage:
     signature: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSettings:
+    """Signed settings of a tenant; what they say is not the parent's to judge.
+
+    Attributes:
+        tenant_id: Whose.
+        version: Counts up.
+        document: The signed document, at most 65,536 bytes.
+        stored_at_s: Seconds since 1970.
+    """
+
+    tenant_id: str
+    version: int
+    document: bytes = field(repr=False)
+    stored_at_s: int
+
+
 class TenantStore(Protocol):
     """Tenants and their API keys."""
 
@@ -359,7 +376,19 @@ class DocumentStore(Protocol):
         ...
 
 
-class Store(TenantStore, ReceiptStore, IdempotencyStore, DocumentStore, Protocol):
+class SettingsStore(Protocol):
+    """Signed settings of tenants."""
+
+    async def settings(self, tenant_id: str) -> StoredSettings | None:
+        """Return the newest of a tenant."""
+        ...
+
+    async def insert_settings(self, settings: StoredSettings) -> bool:
+        """Add settings; False if they are not newer than those that are there."""
+        ...
+
+
+class Store(TenantStore, ReceiptStore, IdempotencyStore, DocumentStore, SettingsStore, Protocol):
     """All of them, in one database."""
 
     async def check(self) -> None:

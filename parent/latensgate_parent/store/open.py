@@ -18,6 +18,7 @@ from latensgate_parent.store.interfaces import Store, StoreError
 from latensgate_parent.store.migrate import migrate
 from latensgate_parent.store.readers import Readers
 from latensgate_parent.store.receipts import Receipts
+from latensgate_parent.store.settings import Settings
 from latensgate_parent.store.tables import TENANTS
 from latensgate_parent.store.tenants import Tenants
 from latensgate_parent.store.writer import Writer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class SQLStore(Tenants, Receipts, Idempotency, Documents, Store):
+class SQLStore(Tenants, Receipts, Idempotency, Documents, Settings, Store):
     """All stores, in one database."""
 
     def __init__(self, database: Database, release: Callable[[], None]) -> None:
@@ -38,6 +39,7 @@ class SQLStore(Tenants, Receipts, Idempotency, Documents, Store):
         Idempotency.__init__(self, database)
         Receipts.__init__(self, database, self)
         Documents.__init__(self, database)
+        Settings.__init__(self, database)
 
     async def check(self) -> None:
         """Ask a reader for a row and the writer for its lock."""

@@ -168,6 +168,18 @@ WRAPPED_SECRETS: Final = Table(
     sqlite_strict=True,
 )
 
+TENANT_SETTINGS: Final = Table(
+    "tenant_settings",
+    METADATA,
+    _position(),
+    _tenant(),
+    _integer("version"),
+    _bytes("document"),
+    _integer("stored_at_s"),
+    UniqueConstraint("tenant_id", "version"),
+    sqlite_strict=True,
+)
+
 USAGE_TOTALS: Final = Table(
     "usage_totals",
     METADATA,
