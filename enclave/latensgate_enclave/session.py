@@ -179,16 +179,23 @@ class Session:
         self._room = room
         self._log = log
         self._writer = writer
+        self._loop = asyncio.get_running_loop()
         self._frames = FrameConnection(Role.ENCLAVE)
         self._calls: dict[int, _Call] = {}
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._will_flush = False
 
     async def run(self, reader: StreamReader) -> None:
         """Serve until the parent closes or breaks a rule; then every open call is cancelled."""
         self._log.emit(LogEvent.CONNECTION_OPENED)
         try:
             while data := await reader.read(SOCKET_READ_BYTES):
+                self._will_flush = True
                 for event in self._frames.receive(data):
                     self._take(event)
+                # After the first steps of the calls that came whole: what they send goes along.
+                self._loop.call_soon(self._flush)
                 await self._writer.drain()
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
@@ -200,6 +207,7 @@ class Session:
 
     async def _close(self) -> None:
         """Cancel every call and flush what was sent, unless the parent does not take it."""
+        self._flush()
         self._writer.close()
         calls = list(self._calls.values())
         for call in calls:
@@ -308,19 +316,43 @@ class Session:
         if self._writer.is_closing():
             return
         try:
-            self._writer.write(self._frames.send(event))
+            self._put(self._frames.send(event))
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
 
-    def write(self, *events: Event) -> None:
-        """Send events of an answer.
+    def write(self, *events: Event, last: bool = False) -> None:
+        """Send events of an answer; the last ones at once.
 
         Raises:
             LatensgateError: `ERR_CANCELLED`: the connection is gone.
         """
         if self._writer.is_closing():
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
-        self._writer.write(b"".join([self._frames.send(event) for event in events]))
+        for event in events:
+            self._put(self._frames.send(event))
+        if last:
+            self._flush()
+
+    def _put(self, data: bytes) -> None:
+        """Write with all that there is to send at the end of this turn of the loop.
+
+        That a call is accepted and that its answer begins is one write, and the parent wakes up
+        once; so are the tokens that came in one piece.
+        """
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > SOCKET_READ_BYTES:
+            self._flush()  # so that `drained` holds a long answer back
+        elif not self._will_flush:
+            self._will_flush = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._will_flush = False
+        if self._unsent and not self._writer.is_closing():
+            self._writer.write(b"".join(self._unsent))
+        self._unsent.clear()
+        self._unsent_bytes = 0
 
     async def drained(self) -> None:
         """Wait while the parent is slow.
@@ -354,4 +386,4 @@ class _FrameReply:
 
     def end(self, fields: HeadMap, body: bytes = b"") -> None:
         end = End(self._call_id, fields)
-        self._session.write(*split_body(self._call_id, body), end)
+        self._session.write(*split_body(self._call_id, body), end, last=True)

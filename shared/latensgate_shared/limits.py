@@ -247,8 +247,9 @@ LONG_WORK_TENANT_THREADS: Final = 2
 # --- egress of the enclave ---
 EGRESS_CONNECT_TIMEOUT_MS: Final = 10_000
 """Tunnel and TLS handshake together. Within AWS they take some 20 ms."""
-EGRESS_IDLE_MAX_COUNT: Final = 16
-"""Idle connections kept for each host; more would outlive a burst for nothing."""
+EGRESS_IDLE_MAX_COUNT: Final = 64
+"""Idle connections kept for each host: with fewer than there are calls at once, each second call
+pays a TLS handshake, which costs more CPU than all else that it needs."""
 EGRESS_READ_BYTES: Final = 64 * KIB
 """Largest piece that one read of a socket takes."""
 

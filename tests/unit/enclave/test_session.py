@@ -496,3 +496,26 @@ async def test_room_drains_requests_and_still_takes_questions() -> None:
     assert room_error(room.require_serving) is ErrorCode.ERR_ENCLAVE_UNAVAILABLE
     room.take_call()  # health and usage are asked while draining
     assert room.drain() == 2
+
+
+@in_loop
+async def test_what_one_turn_of_the_loop_has_to_send_is_one_write() -> None:
+    """Each write wakes the parent up; so acceptance and head, and tokens of one read, go at once."""
+
+    async def in_pieces(request: Request, body: bytes, reply: Reply) -> None:
+        assert request.operation
+        reply.head({})
+        await asyncio.sleep(0.01)
+        for at in range(len(body)):
+            reply.body(body[at : at + 1])
+            await reply.drained()
+        await asyncio.sleep(0.01)
+        reply.end({})
+
+    async with connected(in_pieces) as peer:
+        peer.call(1, b"tokens")
+        reads: list[int] = []
+        while not reads or reads[-1] == 0 or sum(reads) < 9:
+            data = await peer.reader.read(1 << 16)
+            reads.append(len(peer.frames.receive(data)))
+    assert reads == [2, 6, 1]  # accepted and head; all tokens; end
