@@ -500,7 +500,7 @@ async def test_room_drains_requests_and_still_takes_questions() -> None:
 
 @in_loop
 async def test_what_one_turn_of_the_loop_has_to_send_is_one_write() -> None:
-    """Each write wakes the parent up; so acceptance and head, and tokens of one read, go at once."""
+    """Each write wakes the parent up; so acceptance and head go at once, and tokens of one read."""
 
     async def in_pieces(request: Request, body: bytes, reply: Reply) -> None:
         assert request.operation
