@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from latensgate_enclave.pii.findings import Category, Finding
+    from latensgate_enclave.pii.scanner import Scanner
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 SETS: Final = (
@@ -43,6 +44,13 @@ SPACE: Final = {
     "MAC_ADDRESS": "MAC_ADDRESS",
     "API_KEY": "API_KEY",
     "PASSWORD": "PASSWORD",
+    "PERSON": "PERSON",
+    "PERSON_NAME": "PERSON",
+    "GPE": "LOCATION",
+    "LOCATION": "LOCATION",
+    "ORG": "ORGANIZATION",
+    "ORGANIZATION": "ORGANIZATION",
+    "ORGANIZATION_NAME": "ORGANIZATION",
     "BANK_ACCOUNT_NUMBER": "US_BANK_NUMBER",
     "STREET_ADDRESS": "STREET_ADDRESS",
     "MEDICAL_RECORD_NUMBER": "RECORD_NUMBER",
@@ -101,7 +109,7 @@ def rows(path: Path) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def score_set(engine: Tier1Engine, texts: Iterable[Row]) -> dict[str, Score]:
+def score_set(engine: Scanner, texts: Iterable[Row]) -> dict[str, Score]:
     """Scan every text of a set and count by category."""
     scores: dict[str, Score] = defaultdict(Score)
     for row in texts:
