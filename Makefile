@@ -105,6 +105,10 @@ SOAK_CALLS ?= 100000
 soak: setup ## Very many calls against one enclave process; memory must stay flat (about 16 minutes)
 	$(BIN)/python tests/soak --count $(SOAK_CALLS)
 
+.PHONY: soak-streams
+soak-streams: setup ## 500 streams at once, many left half-way; nothing may stay behind (about 4 minutes)
+	$(BIN)/python tests/soak/streams.py
+
 CRASH_ROUNDS ?= 200
 .PHONY: crash
 crash: setup ## Kill -9 of gateway and enclaves at random points under load (about 15 minutes)

@@ -5,6 +5,7 @@ Every label has a closed set of values, so nobody outside can make new time seri
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
@@ -80,6 +81,8 @@ class Metrics:
         """Show these, too; both are read at each scrape, from memory."""
         self._registry.register(_EnclaveStates(fleet))
         self._registry.register(_EgressCounts(egress))
+        tasks = Gauge("latensgate_tasks", "Tasks of the event loop.", registry=self._registry)
+        tasks.set_function(_count_tasks)
 
     def request_started(self) -> None:
         """Count a request that is under way."""
@@ -121,6 +124,11 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return what ``GET /metrics`` answers."""
         return generate_latest(self._registry)
+
+
+def _count_tasks() -> float:
+    """Count what runs or waits in the loop of the scrape: at rest it must not grow."""
+    return float(len(asyncio.all_tasks()))
 
 
 class _EnclaveStates(Collector):

@@ -22,7 +22,16 @@ from latensgate_sim.converse import ConverseRequest, invalid, parse_converse
 from latensgate_sim.errors import AWSError, CutConnectionError
 from latensgate_sim.faults import Fault, FaultKind, FaultSwitch, strike
 from latensgate_sim.http_server import Request, Response
-from latensgate_sim.models import Event, Model, ModelCard, Stop, TextPiece, ToolCall, joined
+from latensgate_sim.models import (
+    Event,
+    Model,
+    ModelCard,
+    Stop,
+    TextPiece,
+    Thought,
+    ToolCall,
+    joined,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -47,6 +56,7 @@ class BedrockRuntime:
         faults: Switches for tests.
         seen: Bodies of the latest requests, for tests that look for leaks.
         forward: Sends requests on to the real Bedrock instead of answering them here.
+        pace_s: Seconds between two events of a stream, as a model that thinks needs them.
     """
 
     checker: SigV4Checker
@@ -55,6 +65,7 @@ class BedrockRuntime:
     faults: FaultSwitch = field(default_factory=FaultSwitch)
     seen: deque[bytes] = field(default_factory=lambda: deque[bytes](maxlen=SEEN_MAX_COUNT))
     forward: BedrockForwarder | None = None
+    pace_s: float = 0.0
 
     async def handle(self, request: Request) -> Response:
         """Answer one HTTP request."""
@@ -74,7 +85,7 @@ class BedrockRuntime:
             embeddings.refuse_converse(model_id)
             model = self._model(model_id, request.body, stream=stream)
             if stream:
-                return _stream_response(_stream(model, fault))
+                return _stream_response(_stream(model, fault, self.pace_s))
             return await _unary(model)
         except AWSError as error:
             return error_response(error)
@@ -135,7 +146,11 @@ def _route(request: Request) -> tuple[str, str]:
 async def _unary(call: _Call) -> Response:
     started = time.monotonic()
     events = [event async for event in call.events()]
-    content: list[object] = []
+    content: list[object] = [
+        {"reasoningContent": {"reasoningText": {"text": each.text, "signature": each.signature}}}
+        for each in events
+        if isinstance(each, Thought)
+    ]
     text = joined(events)
     if text:
         content.append({"text": text})
@@ -171,7 +186,7 @@ def _usage(stop: Stop) -> dict[str, int]:
     }
 
 
-async def _stream(call: _Call, fault: Fault | None) -> AsyncGenerator[bytes, None]:
+async def _stream(call: _Call, fault: Fault | None, pace_s: float) -> AsyncGenerator[bytes, None]:
     """Write the stream; a fault strikes after its number of events."""
     sent = 0
     messages = _messages(call)
@@ -180,10 +195,12 @@ async def _stream(call: _Call, fault: Fault | None) -> AsyncGenerator[bytes, Non
             if fault is not None and fault.after_events == sent:
                 async for broken in _break(fault, message):
                     yield broken
-                if fault.kind in {FaultKind.ERROR, FaultKind.GARBAGE}:
+                if fault.kind in {FaultKind.ERROR, FaultKind.GARBAGE, FaultKind.END}:
                     return
             yield message
             sent += 1
+            if pace_s:
+                await asyncio.sleep(pace_s)
     except AWSError as error:
         yield _exception(error)
     finally:
@@ -194,6 +211,8 @@ async def _break(fault: Fault, message: bytes) -> AsyncGenerator[bytes, None]:
     if fault.kind is FaultKind.CUT:
         yield message[: len(message) // 2]
         raise CutConnectionError
+    if fault.kind is FaultKind.END:
+        return
     if fault.kind is FaultKind.SLOW:
         await asyncio.sleep(fault.seconds)
     elif fault.kind is FaultKind.GARBAGE:
@@ -221,7 +240,11 @@ async def _messages(call: _Call) -> AsyncGenerator[bytes, None]:
         if text_open:
             yield _event("contentBlockStop", {"contentBlockIndex": index})
             index, text_open = index + 1, False
-        if isinstance(event, ToolCall):
+        if isinstance(event, Thought):
+            for message in _thought_messages(event, index):
+                yield message
+            index += 1
+        elif isinstance(event, ToolCall):
             for message in _tool_messages(event, index):
                 yield message
             index += 1
@@ -230,6 +253,23 @@ async def _messages(call: _Call) -> AsyncGenerator[bytes, None]:
             latency_ms = int((time.monotonic() - started) * 1000)
             metrics = {"latencyMs": latency_ms}
             yield _event("metadata", {"usage": _usage(event), "metrics": metrics})
+
+
+def _thought_messages(thought: Thought, index: int) -> list[bytes]:
+    place = {"contentBlockIndex": index}
+    half = len(thought.text) // 2
+    pieces: list[Mapping[str, str]] = [
+        {"text": thought.text[:half]},
+        {"text": thought.text[half:]},
+        {"signature": thought.signature},
+    ]
+    return [
+        *(
+            _event("contentBlockDelta", {**place, "delta": {"reasoningContent": piece}})
+            for piece in pieces
+        ),
+        _event("contentBlockStop", place),
+    ]
 
 
 def _tool_messages(call: ToolCall, index: int) -> list[bytes]:

@@ -25,7 +25,10 @@ DONE = RequestDone("GET /api/keys", 403, ErrorCode.ERR_FORBIDDEN, TENANT, "id-1"
 
 
 def text(metrics: Metrics) -> str:
-    return metrics.exposition().decode()
+    async def scrape() -> bytes:
+        return metrics.exposition()
+
+    return asyncio.run(scrape()).decode()
 
 
 def test_requests_are_counted_without_tenants() -> None:
@@ -63,6 +66,7 @@ def test_enclaves_and_egress_are_read_at_the_scrape() -> None:
     assert 'latensgate_egress_bytes_total{direction="up"} 5.0' in shown
     assert 'latensgate_egress_tunnels_total{outcome="opened"} 2.0' in shown
     assert "unix:/" not in shown
+    assert "latensgate_tasks 1.0" in shown
 
 
 def test_the_store_is_metered() -> None:
