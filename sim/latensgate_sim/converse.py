@@ -6,6 +6,7 @@ refused, so that a slip in a translation shows at once.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field
@@ -35,8 +36,25 @@ _MEMBERS: Final = frozenset(
 )
 _INFERENCE: Final = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
 _BLOCKS: Final = frozenset(
-    {"text", "toolUse", "toolResult", "image", "document", "reasoningContent", "cachePoint"}
+    {
+        "text",
+        "toolUse",
+        "toolResult",
+        "image",
+        "document",
+        "audio",
+        "reasoningContent",
+        "cachePoint",
+    }
 )
+_FORMATS: Final[dict[str, frozenset[str]]] = {
+    "image": frozenset({"png", "jpeg", "gif", "webp"}),
+    "document": frozenset({"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"}),
+    "audio": frozenset({"wav", "mp3"}),
+}
+_DOCUMENT_NAME: Final = re.compile(r"[A-Za-z0-9()\[\]-]+( [A-Za-z0-9()\[\]-]+)*")
+_THINKING_MIN_TOKENS: Final = 1_024
+_TIERS: Final = frozenset({"default", "flex", "priority", "reserved"})
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -56,6 +74,15 @@ class Turn:
             elif "toolResult" in block:
                 found.append(result_text(cast("Object", block["toolResult"])))
         return found
+
+    def media(self) -> list[str]:
+        """Return what images, documents and sounds there are, as in ``image png``."""
+        return [
+            f"{kind} {cast('Object', block[kind])['format']}"
+            for block in self.blocks
+            for kind in _FORMATS
+            if kind in block
+        ]
 
     def ids(self, kind: Literal["toolUse", "toolResult"]) -> list[str]:
         """Return the ids of tool uses or results, in order."""
@@ -79,6 +106,9 @@ class ConverseRequest:
     Attributes:
         forced_tool: Name of the tool that has to be called, ``"*"`` for any, None for free choice.
         output_schema: JSON schema that the answer has to meet, or None.
+        mid_system: Instructions stand in the middle of the conversation.
+        thinking: How the model was asked to think: ``thinking``, ``effort`` or ``nova``, or None.
+        single_call: At most one tool may be called.
     """
 
     model_id: str
@@ -91,6 +121,9 @@ class ConverseRequest:
     temperature: float | None = None
     top_p: float | None = None
     stop_sequences: tuple[str, ...] = ()
+    mid_system: bool = False
+    thinking: str | None = None
+    single_call: bool = False
     raw: Object = field(default_factory=dict[str, JSON])
 
 
@@ -128,15 +161,34 @@ def _parse(model_id: str, raw: Object) -> ConverseRequest:
     config = cast("Object", raw.get("inferenceConfig") or {})
     _only(config, _INFERENCE, "inferenceConfig")
     tools, forced = _tool_config(cast("Object | None", raw.get("toolConfig")))
-    turns = tuple(_turn(item, index) for index, item in enumerate(_objects(raw["messages"])))
+    messages = _objects(raw["messages"])
+    spoken = [item for item in messages if item["role"] != "system"]
+    turns = tuple(_turn(item, index) for index, item in enumerate(spoken))
     _check_turns(turns, tools)
+    instructions = [
+        *_objects(raw.get("system")),
+        *(
+            block
+            for item in messages
+            if item["role"] == "system"
+            for block in _objects(item["content"])
+        ),
+    ]
+    own = cast("Object", raw.get("additionalModelRequestFields") or {})
+    choice = cast("Object", own.get("tool_choice") or {})
+    tier = cast("Object", raw.get("serviceTier") or {"type": "default"})
+    if tier["type"] not in _TIERS:
+        raise invalid("Value at 'serviceTier.type' is not a tier")
     stops = cast("Sequence[str]", config.get("stopSequences") or ())
     return ConverseRequest(
         model_id=model_id,
         turns=turns,
-        system=tuple(str(item["text"]) for item in _objects(raw.get("system")) if "text" in item),
+        system=tuple(str(item["text"]) for item in instructions if "text" in item),
         tools=tools,
-        forced_tool=forced,
+        forced_tool=_own_choice(choice, tools) or forced,
+        mid_system=len(spoken) < len(messages),
+        thinking=_thinking(own, cast("Object", raw.get("outputConfig") or {})),
+        single_call=choice.get("disable_parallel_tool_use") is True,
         output_schema=_output_schema(raw.get("outputConfig")),
         max_tokens=_max_tokens(config.get("maxTokens")),
         temperature=_fraction(config, "temperature"),
@@ -144,6 +196,27 @@ def _parse(model_id: str, raw: Object) -> ConverseRequest:
         stop_sequences=tuple(stops),
         raw=raw,
     )
+
+
+def _own_choice(choice: Object, tools: Sequence[Tool]) -> str | None:
+    """Read the choice that Claude takes past Converse."""
+    if choice.get("type") == "tool":
+        if choice["name"] not in {tool.name for tool in tools}:
+            raise invalid("tool_choice names a tool that is not in tools")
+        return str(choice["name"])
+    return "*" if choice.get("type") == "any" else None
+
+
+def _thinking(own: Object, output: Object) -> str | None:
+    thinking = cast("Object", own.get("thinking") or {})
+    if thinking.get("type") == "enabled":
+        if cast("int", thinking["budget_tokens"]) < _THINKING_MIN_TOKENS:
+            raise invalid("thinking.budget_tokens must be at least 1024")
+        return "thinking"
+    nova = cast("Object", own.get("reasoningConfig") or {})
+    if nova.get("type") == "enabled":
+        return "nova"
+    return "effort" if "effort" in output else None
 
 
 def _only(value: Mapping[str, JSON], known: frozenset[str], where: str) -> None:
@@ -184,7 +257,23 @@ def _turn(item: Object, index: int) -> Turn:
         if "text" in block and not str(block["text"]).strip():
             where = f"messages.{index}.content.{place}"
             raise invalid(f"The text field in the ContentBlock object at {where} is blank.")
+        _check_media(block, f"messages.{index}.content.{place}")
+    if any("document" in block for block in blocks) and not any("text" in each for each in blocks):
+        raise invalid("A text block is needed beside a document block.")
     return Turn(role, blocks)
+
+
+def _check_media(block: Object, where: str) -> None:
+    for kind, formats in _FORMATS.items():
+        if kind not in block:
+            continue
+        media = cast("Object", block[kind])
+        if media["format"] not in formats:
+            raise invalid(f"{where}.{kind}.format is not known")
+        if not base64.b64decode(str(cast("Object", media["source"])["bytes"]), validate=True):
+            raise invalid(f"{where}.{kind} is empty")
+        if kind == "document" and not _DOCUMENT_NAME.fullmatch(str(media["name"])):
+            raise invalid(f"{where}.document.name holds what a name may not hold")
 
 
 def _check_turns(turns: Sequence[Turn], tools: Sequence[Tool]) -> None:

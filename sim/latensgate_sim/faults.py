@@ -17,6 +17,7 @@ class FaultKind(Enum):
     ERROR = "an error answer"
     SLOW = "a delay, then the true answer"
     CUT = "the connection is torn down"
+    END = "the stream ends early, in good order"
     GARBAGE = "an answer that no codec reads"
 
 
@@ -88,7 +89,7 @@ async def strike(fault: Fault | None) -> Response | None:
         return None
     if fault.kind is FaultKind.ERROR:
         raise fault.error or AWSError(500, "InternalServerException", "simulated")
-    if fault.kind is FaultKind.CUT:
+    if fault.kind in {FaultKind.CUT, FaultKind.END}:
         raise CutConnectionError
     if fault.kind is FaultKind.SLOW:
         await asyncio.sleep(fault.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -25,6 +26,14 @@ class TextPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """What the model thinks before it answers, whole, with the provider's signature."""
+
+    text: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool call, whole."""
 
@@ -42,7 +51,7 @@ class Stop:
     output_tokens: int
 
 
-Event: TypeAlias = TextPiece | ToolCall | Stop
+Event: TypeAlias = TextPiece | Thought | ToolCall | Stop
 
 
 class Model(Protocol):
@@ -65,6 +74,10 @@ class ModelCard:
         sampling: Takes temperature and topP.
         forced_tools: Takes toolChoice ``any`` and ``tool``.
         stream_tools: Takes tools with ConverseStream.
+        media: Takes images, documents and sounds.
+        output_schema: Takes ``outputConfig.textFormat``.
+        thinks: How it is asked to think: ``thinking``, ``effort``, ``nova``; None: not at all.
+        mid_system: Takes instructions in the middle of a conversation.
         context_tokens: Longest input.
     """
 
@@ -72,6 +85,10 @@ class ModelCard:
     sampling: bool = True
     forced_tools: bool = True
     stream_tools: bool = True
+    media: bool = True
+    output_schema: bool = True
+    thinks: str | None = None
+    mid_system: bool = False
     context_tokens: int = 200_000
 
     def check(self, request: ConverseRequest, *, stream: bool) -> None:
@@ -86,6 +103,40 @@ class ModelCard:
             raise invalid("toolChoice any and tool are not supported by this model.")
         if not self.stream_tools and stream and request.tools:
             raise invalid("This model doesn't support tool use in streaming mode.")
+        if not self.media and any(turn.media() for turn in request.turns):
+            raise invalid("This model doesn't support this kind of content.")
+        if not self.output_schema and request.output_schema is not None:
+            raise invalid("This model doesn't support structured output.")
+        if request.thinking not in {None, self.thinks}:
+            raise invalid("This model does not think in this way.")
+        if request.mid_system and not self.mid_system:
+            raise invalid("Instructions must stand before the conversation.")
+        if count_input(request) > self.context_tokens:
+            raise invalid("Input is too long for requested model.")
+        self._check_thoughts(request)
+
+    def _check_thoughts(self, request: ConverseRequest) -> None:
+        """Demand back, unchanged, what was thought before a tool was called."""
+        for turn in request.turns:
+            for block in turn.blocks:
+                if "reasoningContent" in block and not is_own_thought(block):
+                    raise invalid("Invalid `signature` in `thinking` block")
+            starts = turn.blocks and "reasoningContent" in turn.blocks[0]
+            if request.thinking == "thinking" and turn.ids("toolUse") and not starts:
+                raise invalid("Expected `thinking`, but found `tool_use`.")
+        if request.thinking == "thinking" and request.forced_tool is not None:
+            raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def signature_of(text: str) -> str:
+    """Sign a thought, so that it is known again; nobody is kept from doing the same."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def is_own_thought(block: Object) -> bool:
+    """Whether a reasoning block is one of ours, unchanged."""
+    told = cast("Object", cast("Object", block["reasoningContent"]).get("reasoningText") or {})
+    return told.get("signature") == signature_of(str(told.get("text")))
 
 
 SCRIPTED_ID: Final = "latensgate.scripted-v1:0"
@@ -93,11 +144,15 @@ LOCAL_ID: Final = "latensgate.smollm2-135m-v1:0"
 CATALOGUE: Final = {
     SCRIPTED_ID: ModelCard(engine="scripted"),
     LOCAL_ID: ModelCard(engine="local", context_tokens=8_192),
-    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": ModelCard(),
-    "us.anthropic.claude-sonnet-5-5": ModelCard(sampling=False, forced_tools=False),
-    "us.amazon.nova-2-lite-v1:0": ModelCard(),
-    "us.meta.llama4-maverick-17b-instruct-v1:0": ModelCard(stream_tools=False),
-    "openai.gpt-oss-120b-1:0": ModelCard(),
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": ModelCard(thinks="thinking"),
+    "us.anthropic.claude-sonnet-5-5": ModelCard(
+        sampling=False, forced_tools=False, thinks="effort", mid_system=True
+    ),
+    "us.amazon.nova-2-lite-v1:0": ModelCard(output_schema=False, thinks="nova"),
+    "us.meta.llama4-maverick-17b-instruct-v1:0": ModelCard(
+        stream_tools=False, forced_tools=False, output_schema=False
+    ),
+    "openai.gpt-oss-120b-1:0": ModelCard(media=False, output_schema=False),
 }
 """Real ids with the differences that a gateway has to know, and one id for each engine."""
 
@@ -129,10 +184,12 @@ def count_input(request: ConverseRequest) -> int:
 class ScriptedModel:
     """Answers out of the request alone: the same request gets the same answer.
 
+    * it was asked to think: a thought, signed, before anything else
     * the last turn holds tool results: ``Tool result: `` and their text
-    * an output schema is given: an object of that schema
-    * a tool is forced, or the last text names one: a call with arguments of its schema
-    * otherwise: ``You said: `` and the last text
+    * a tool is forced, or one fits the last text: a call with arguments of its schema; all that
+      fit, where several may be called
+    * an output schema is given, or the instructions ask for a JSON object: an object of the schema
+    * otherwise: ``You said: `` and the last text, and what images and documents came with it
     """
 
     blocking = False
@@ -140,11 +197,17 @@ class ScriptedModel:
     def run(self, request: ConverseRequest, cancelled: threading.Event) -> Iterator[Event]:
         """Yield the answer token by token."""
         input_tokens = count_input(request)
-        tool = _wanted_tool(request)
-        if tool is not None:
+        output = 0
+        if request.thinking is not None:
+            text = f"The last turn has {len(_last_text(request))} characters."
+            yield Thought(text, signature_of(text))
+            output = len(split_tokens(text))
+        tools = _wanted_tools(request)
+        for number, tool in enumerate(tools):
             arguments = cast("Object", sample(tool.schema, _last_text(request)))
-            yield ToolCall(_tool_use_id(request), tool.name, arguments)
-            output = len(split_tokens(json.dumps(arguments)))
+            yield ToolCall(_tool_use_id(request, number), tool.name, arguments)
+            output += len(split_tokens(json.dumps(arguments)))
+        if tools:
             yield Stop("tool_use", input_tokens, output)
             return
         pieces, reason = _limit(_reply(request), request)
@@ -152,7 +215,7 @@ class ScriptedModel:
             if cancelled.is_set():
                 return
             yield TextPiece(piece)
-        yield Stop(reason, input_tokens, len(pieces))
+        yield Stop(reason, input_tokens, output + len(pieces))
 
 
 def _last_text(request: ConverseRequest) -> str:
@@ -163,9 +226,23 @@ def _reply(request: ConverseRequest) -> str:
     text = _last_text(request)
     if request.turns[-1].ids("toolResult"):
         return f"Tool result: {text}"
-    if request.output_schema is not None:
-        return json.dumps(sample(request.output_schema, text))
-    return f"You said: {text}" if text else "You sent no text."
+    schema = request.output_schema or _told_schema(request.system)
+    if schema is not None:
+        return json.dumps(sample(schema, text))
+    media = "".join(f" [{each}]" for each in request.turns[-1].media())
+    return f"You said: {text}{media}" if text or media else "You sent no text."
+
+
+def _told_schema(instructions: Sequence[str]) -> Object | None:
+    """Return the schema that instructions hold, as a model reads it out of them."""
+    for text in instructions:
+        if "JSON object" not in text:
+            continue
+        try:
+            return cast("Object", json.loads(text[text.index("{") : text.rindex("}") + 1]))
+        except ValueError:
+            return {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return None
 
 
 def _limit(text: str, request: ConverseRequest) -> tuple[list[str], str]:
@@ -180,25 +257,43 @@ def _limit(text: str, request: ConverseRequest) -> tuple[list[str], str]:
     return pieces, reason
 
 
-def _wanted_tool(request: ConverseRequest) -> Tool | None:
+def _wanted_tools(request: ConverseRequest) -> list[Tool]:
     if request.forced_tool == "*":
-        return request.tools[0]
-    for tool in request.tools:
-        if tool.name == request.forced_tool:
-            return tool
-    if request.forced_tool is not None or request.turns[-1].ids("toolResult"):
-        return None
-    asked = _last_text(request).casefold()
-    for tool in request.tools:
-        words = re.split(r"[_-]+", tool.name.casefold())
-        if all(word in asked for word in words):
-            return tool
-    return None
+        return [request.tools[0]]
+    if request.forced_tool is not None:
+        return [tool for tool in request.tools if tool.name == request.forced_tool]
+    if request.turns[-1].ids("toolResult"):
+        return []
+    fitting = [tool for tool in request.tools if _fits(tool, _last_text(request))]
+    return fitting[:1] if request.single_call else fitting
 
 
-def _tool_use_id(request: ConverseRequest) -> str:
-    digest = hashlib.sha256(json.dumps(request.raw, sort_keys=True).encode()).hexdigest()
-    return f"tooluse_{digest[:22]}"
+def _words(text: str) -> set[str]:
+    return set(re.findall("[a-z]{4,}", text.casefold().replace("_", " "))) - _COMMON_WORDS
+
+
+def _fits(tool: Tool, text: str) -> bool:
+    """A tool fits if the text holds all words of its name, or one that says what it is for."""
+    named = [word for word in re.split(r"[_-]+", tool.name.casefold()) if word]
+    if named and all(word in text.casefold() for word in named):
+        return True
+    return bool(_words(text) & _words(f"{tool.name} {tool.description}"))
+
+
+_COMMON_WORDS: Final = frozenset(
+    re.findall(
+        "[a-z]+",
+        """about also current does find from function gets give given have into like look make more
+        need please result should tell that their them then there this tool used user value want
+        what when where which will with would your""",
+    )
+)
+"""They say nothing of what a tool is for."""
+
+
+def _tool_use_id(request: ConverseRequest, number: int) -> str:
+    written = json.dumps([request.raw, number], sort_keys=True)
+    return f"tooluse_{hashlib.sha256(written.encode()).hexdigest()[:22]}"
 
 
 def sample(schema: Object, text: str, *, root: Object | None = None, depth: int = 0) -> JSON:

@@ -116,7 +116,7 @@ def test_scripted_image_only() -> None:
     image = {"image": {"format": "png", "source": {"bytes": "AAAA"}}}
     body = {"messages": [message("user", image)]}
     asked = parse_converse("m", json.dumps(body).encode())
-    assert joined(run(ScriptedModel(), asked)) == "You sent no text."
+    assert joined(run(ScriptedModel(), asked)) == "You said:  [image png]"
 
 
 @pytest.mark.parametrize(
