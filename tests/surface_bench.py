@@ -14,6 +14,7 @@ import httpx
 
 from latensgate.verify import AppraisalPolicy, Measurements, parse_untrusted_document
 from latensgate_parent import api_keys
+from latensgate_parent.deployment import DeployedModel
 from latensgate_parent.http.asgi import Gateway
 from latensgate_parent.http.attestation_cache import AttestationCache
 from latensgate_parent.http.auth import Authenticator
@@ -22,6 +23,7 @@ from latensgate_parent.http.exchange import Exchange
 from latensgate_parent.http.observer import RequestDone
 from latensgate_parent.http.openapi import describe
 from latensgate_parent.http.rate_limit import MemoryRateLimiter
+from latensgate_parent.http.settings_shelf import SettingsShelf
 from latensgate_parent.http.surface import Surface, routes_only
 from latensgate_parent.http.usage_book import UsageBook
 from latensgate_parent.http.verdict import DocumentJudge
@@ -161,7 +163,11 @@ class SurfaceBench:
             attestations=AttestationCache(self.fleet, self.clock),  # type: ignore[arg-type]  # as above
             judge=DocumentJudge(policy()),
             usage=UsageBook(self.store, self.clock),
-            models=("claude-3.5-sonnet", "nova-2-lite"),
+            settings=SettingsShelf(self.store, self.clock),
+            models=(
+                DeployedModel("claude-3.5-sonnet", 1_759_104_000, shutdown_date="2027-04-01"),
+                DeployedModel("nova-embed-2", embeds=True),
+            ),
             refuses_logging=True,
             clock=self.clock,
             monotonic=self.clock,

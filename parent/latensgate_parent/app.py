@@ -152,6 +152,7 @@ def _gateway(parts: Parts) -> Gateway:
         attestations=AttestationCache(parts.fleet, time.monotonic),
         judge=DocumentJudge(appraisal_policy(settings.verifier)),
         usage=UsageBook(parts.store, time.monotonic),
+        settings=sealed.settings,
         models=deployment.models,
         refuses_logging=deployment.refuses_logging,
         clock=time.time,

@@ -180,6 +180,12 @@ HTTP_KEEP_ALIVE_S: Final = 75
 MAX_CONNECTIONS: Final = 4_096
 """Connections of clients at once; more get 503 at once."""
 
+# --- tenant settings ---
+SETTINGS_REMEMBERED_S: Final = 2.0
+"""How long a parent goes without asking for a tenant's settings again; as for API keys."""
+SETTINGS_TENANTS_MAX_COUNT: Final = 4_096
+"""Tenants whose settings are remembered at once, 64 KiB each at most: 256 MiB."""
+
 # --- the store ---
 STORE_WRITES_QUEUED_MAX_COUNT: Final = 8_192
 """Writes that wait for the disk: two for each of INFERENCE_MAX_OPEN and much to spare."""

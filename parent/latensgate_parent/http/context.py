@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from latensgate_parent.clock import Clock
+    from latensgate_parent.deployment import DeployedModel
     from latensgate_parent.http.attestation_cache import AttestationCache
     from latensgate_parent.http.auth import Authenticator
     from latensgate_parent.http.exchange import Exchange
     from latensgate_parent.http.observer import Observer
     from latensgate_parent.http.rate_limit import RateLimiter
+    from latensgate_parent.http.settings_shelf import SettingsShelf
     from latensgate_parent.http.usage_book import UsageBook
     from latensgate_parent.http.verdict import DocumentJudge
     from latensgate_parent.link.interfaces import Fleet
@@ -40,6 +42,7 @@ class Services:
         attestations: Public attestations, remembered for moments.
         judge: The gateway's own opinion of documents.
         usage: Usage totals.
+        settings: Signed settings of tenants.
         models: Names that callers may ask for.
         refuses_logging: Whether Bedrock invocation logging stops service.
         clock: Seconds since 1970.
@@ -58,7 +61,8 @@ class Services:
     attestations: AttestationCache
     judge: DocumentJudge
     usage: UsageBook
-    models: tuple[str, ...]
+    settings: SettingsShelf
+    models: tuple[DeployedModel, ...]
     refuses_logging: bool
     clock: Clock
     monotonic: Clock

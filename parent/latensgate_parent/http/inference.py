@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.rate_limit import RateLimiter
     from latensgate_parent.http.receipts import ReceiptWriter
     from latensgate_parent.http.sealed_call import SealedCall
+    from latensgate_parent.http.settings_shelf import SettingsShelf
     from latensgate_parent.link.interfaces import Fleet
     from latensgate_parent.settings_forms import Network
 
@@ -57,6 +58,7 @@ class InferenceParts:
         room: How much is under way.
         monotonic: For rate limits: the same clock for all routes.
         trusted_proxies: Peers whose ``X-Forwarded-For`` is believed.
+        settings: Signed settings of tenants; None: there are none.
     """
 
     authenticator: Authenticator
@@ -69,6 +71,7 @@ class InferenceParts:
     room: Room
     monotonic: Clock = time.monotonic
     trusted_proxies: Sequence[Network] = ()
+    settings: SettingsShelf | None = None
 
 
 class Inference:
@@ -100,7 +103,17 @@ class Inference:
             body = await read_body(exchange.headers, exchange.receive, place)
             sealed = await aside(len(body), read_sealed_call, exchange.headers, body)
             _check_tenant(caller, sealed)
+            sealed = await self._with_settings(sealed)
             await self._answer(exchange, sealed, key, place)
+
+    async def _with_settings(self, sealed: SealedCall) -> SealedCall:
+        """Add the tenant's signed settings to a call; the enclave judges them."""
+        if self._parts.settings is None:
+            return sealed
+        document = await self._parts.settings.document(sealed.call.tenant_id)
+        if document is None:
+            return sealed
+        return replace(sealed, call=replace(sealed.call, tenant_settings=document))
 
     async def _answer(
         self, exchange: Exchange, sealed: SealedCall, key: str | None, place: Place

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from latensgate_parent.http import schemas, schemas_sealed
+from latensgate_parent.http import schemas, schemas_policy, schemas_sealed
 from latensgate_parent.http.auth import Scope
 from latensgate_parent.http.openapi_inference import INFERENCE
 from latensgate_shared.errors import ErrorCode
@@ -29,6 +29,7 @@ Object: TypeAlias = dict[str, Any]
 _EXTRA_MODELS: Final = (
     schemas.CreateKey,
     schemas.RotateKey,
+    schemas_policy.SignedSettings,
     schemas_sealed.InferenceRequest,
     schemas_sealed.InferenceAnswer,
     schemas_sealed.ErrorEnvelope,
@@ -52,6 +53,7 @@ _TAGS: Final = (
     ("attestation", "Evidence: which code an enclave runs. Public."),
     ("audit", "Receipts and usage of the tenant."),
     ("keys", "API keys of the tenant."),
+    ("policy", "Settings that the tenant signs."),
     ("health", "Whether requests can be served. Public."),
 )
 
@@ -83,6 +85,8 @@ _SCOPES: Final[dict[tuple[str, str], Scope]] = {
     ("/api/keys", "post"): Scope.KEYS_WRITE,
     ("/api/keys/{key_id}", "delete"): Scope.KEYS_WRITE,
     ("/api/keys/{key_id}/rotate", "post"): Scope.KEYS_WRITE,
+    ("/api/policy", "get"): Scope.POLICY_READ,
+    ("/api/policy", "put"): Scope.POLICY_WRITE,
     ("/api/models", "get"): Scope.INFERENCE_READ,
     ("/api/inference", "post"): Scope.INFERENCE_READ,
 }
@@ -93,6 +97,11 @@ _MORE_CODES: Final[dict[tuple[str, str], tuple[ErrorCode, ...]]] = {
         ErrorCode.ERR_STORE_UNAVAILABLE,
     ),
     ("/api/keys", "post"): _BODY,
+    ("/api/policy", "put"): (
+        *_BODY,
+        ErrorCode.ERR_POLICY_INVALID,
+        ErrorCode.ERR_SETTINGS_REFUSED,
+    ),
     ("/api/keys/{key_id}/rotate", "post"): _BODY,
 }
 

@@ -13,6 +13,7 @@ from latensgate_parent.http.body import Room
 from latensgate_parent.http.idempotency import Idempotency
 from latensgate_parent.http.inference import Inference, InferenceParts
 from latensgate_parent.http.receipts import ReceiptWriter
+from latensgate_parent.http.settings_shelf import SettingsShelf
 from latensgate_parent.limits import IDEMPOTENCY_EXPIRE_S
 from latensgate_parent.store.interfaces import StoreError
 
@@ -38,6 +39,7 @@ class SealedRoute:
         receipts: ``receipts.orphan`` is what the link calls with receipts nobody waits for.
         idempotency, backlog, tasks, room, observer, clock: Its parts.
         holder: Names this process.
+        settings: Signed settings of tenants.
     """
 
     store: Store
@@ -49,6 +51,7 @@ class SealedRoute:
     observer: Observer
     clock: Clock
     holder: str
+    settings: SettingsShelf
 
     @classmethod
     def over(
@@ -79,6 +82,7 @@ class SealedRoute:
             observer=observer,
             clock=clock,
             holder=holder,
+            settings=SettingsShelf(store),
         )
 
     def inference(
@@ -103,6 +107,7 @@ class SealedRoute:
                 room=self.room,
                 monotonic=monotonic,
                 trusted_proxies=trusted_proxies,
+                settings=self.settings,
             )
         )
 

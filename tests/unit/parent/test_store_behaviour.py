@@ -16,6 +16,7 @@ from latensgate_parent.store.interfaces import (
     ReceiptQuery,
     Store,
     StoredReceipt,
+    StoredSettings,
     StoredUsage,
     StoreError,
 )
@@ -489,6 +490,22 @@ def test_the_first_wrapped_secret_wins(run: Run) -> None:
         assert await store.insert_wrapped_secret("arn", "digest", b"two") == b"one"
         assert await store.insert_wrapped_secret("arn", "other", b"two") == b"two"
         assert await store.wrapped_secret("arn", "digest") == b"one"
+
+    run(scenario)
+
+
+def test_settings_only_go_forward_and_belong_to_a_tenant(run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        assert await store.settings(ONE) is None
+        first, third = (StoredSettings(ONE, number, b"%d" % number, 5) for number in (1, 3))
+        assert await store.insert_settings(first)
+        assert await store.insert_settings(third)
+        for older in (first, third, StoredSettings(ONE, 2, b"2", 6)):
+            assert not await store.insert_settings(older)
+        assert await store.settings(ONE) == third
+        assert await store.settings(TWO) is None
+        with pytest.raises(StoreError):
+            await store.insert_settings(StoredSettings("tnt_00000000", 1, b"1", 5))
 
     run(scenario)
 

@@ -1,0 +1,57 @@
+"""The newest settings of each tenant, for every sealed request: remembered for moments.
+
+The enclave judges them; whoever serves old ones is found out there. So a short memory does no harm:
+after a change, requests that demand the new version fail for at most `SETTINGS_REMEMBERED_S` on
+other parents, and not at all on the one that stored it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from latensgate_parent.limits import SETTINGS_REMEMBERED_S, SETTINGS_TENANTS_MAX_COUNT
+
+if TYPE_CHECKING:
+    from latensgate_parent.clock import Clock
+    from latensgate_parent.store.interfaces import SettingsStore, StoredSettings
+
+
+class SettingsShelf:
+    """Remembers what the store said.
+
+    Args:
+        store: Has the settings.
+        monotonic: Seconds from any start.
+    """
+
+    def __init__(self, store: SettingsStore, monotonic: Clock = time.monotonic) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._known: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+
+    async def document(self, tenant_id: str) -> bytes | None:
+        """Return the newest signed settings of a tenant, if there are any.
+
+        Raises:
+            StoreError: The store does not answer.
+        """
+        now = self._monotonic()
+        found = self._known.get(tenant_id)
+        if found is not None and now < found[0]:
+            return found[1]
+        stored = await self._store.settings(tenant_id)
+        document = None if stored is None else stored.document
+        self._remember(tenant_id, document)
+        return document
+
+    def changed(self, settings: StoredSettings) -> None:
+        """Take what was stored just now."""
+        self._remember(settings.tenant_id, settings.document)
+
+    def _remember(self, tenant_id: str, document: bytes | None) -> None:
+        self._known[tenant_id] = self._monotonic() + SETTINGS_REMEMBERED_S, document
+        self._known.move_to_end(tenant_id)
+        if len(self._known) > SETTINGS_TENANTS_MAX_COUNT:
+            self._known.popitem(last=False)

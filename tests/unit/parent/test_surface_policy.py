@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from latensgate_parent.http import settings_shelf
+from latensgate_parent.http.settings_shelf import SettingsShelf
+from latensgate_parent.limits import SETTINGS_REMEMBERED_S
+from latensgate_parent.store.interfaces import StoredSettings
+from latensgate_shared.errors import ErrorCode
+from latensgate_shared.strict_json import JSONObject, JSONValue
+from settings_examples import Root
+from surface_bench import NOW_S, OTHER_TENANT, TENANT, SurfaceBench
+
+ROOT = Root()
+MASKS: JSONObject = {"rules": {"EMAIL_ADDRESS": {"*": {"action": "mask"}}}}
+
+
+@pytest.fixture
+def bench() -> Iterator[SurfaceBench]:
+    made = SurfaceBench()
+    yield made
+    made.close()
+
+
+def body(version: int = 1, tenant: str = TENANT, **members: JSONValue) -> JSONObject:
+    document: JSONObject = json.loads(ROOT.document(tenant, version, **members))
+    return document
+
+
+def test_settings_are_stored_and_shown_as_they_were_signed(bench: SurfaceBench) -> None:
+    key = bench.key("policy:read", "policy:write")
+    sent = body(policy=MASKS)
+    for _ in range(2):  # the same again changes nothing
+        answer = bench.ask("PUT", "/api/policy", key, json=sent)
+        assert answer.status_code == 200
+        assert answer.json() == {**sent, "version": 1, "stored_at": "2026-11-14T09:23:20Z"} | {
+            "stored_at": answer.json()["stored_at"]
+        }
+    shown = bench.ask("GET", "/api/policy", key)
+    assert shown.json() == answer.json()
+    assert bench.run(bench.services.settings.document(TENANT)) == ROOT.document(
+        TENANT, 1, policy=MASKS
+    )
+
+
+def test_there_may_be_none_and_another_tenants_are_not_shown(bench: SurfaceBench) -> None:
+    bench.ask("PUT", "/api/policy", bench.key("policy:write"), json=body())
+    told = bench.refused("GET", "/api/policy", bench.key("policy:read", tenant=OTHER_TENANT))
+    assert told.error.code is ErrorCode.ERR_NOT_FOUND
+
+
+@pytest.mark.parametrize(("method", "scope"), [("GET", "policy:write"), ("PUT", "policy:read")])
+def test_each_way_has_its_scope(bench: SurfaceBench, method: str, scope: str) -> None:
+    told = bench.refused(method, "/api/policy", bench.key(scope), json=body())
+    assert told.error.code is ErrorCode.ERR_FORBIDDEN
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_version_goes_up(bench: SurfaceBench, version: int) -> None:
+    key = bench.key("policy:write")
+    bench.ask("PUT", "/api/policy", key, json=body(2))
+    told = bench.refused("PUT", "/api/policy", key, json=body(version, policy=MASKS))
+    assert (told.error.code, told.error.param) == (
+        ErrorCode.ERR_SETTINGS_REFUSED,
+        "settings.version",
+    )
+    assert bench.ask("PUT", "/api/policy", key, json=body(3)).status_code == 200
+
+
+def altered(**changes: JSONValue) -> JSONObject:
+    """Settings whose signature is good, and another form than is expected."""
+    settings = {**ROOT.settings(TENANT), **changes}
+    document: JSONObject = json.loads(ROOT.signed(settings))
+    return document
+
+
+RULE: JSONObject = {"rules": {"EMAIL": {"*": {"action": "mask"}}}}
+WRONG: dict[str, tuple[JSONObject, str]] = {
+    "signature": ({**body(), "signature": "00" * 64}, "signature"),
+    "tenant": (body(tenant=OTHER_TENANT), "settings.tenant_id"),
+    "format": (altered(format="x"), "settings.format"),
+    "version": (altered(version=0), "settings.version"),
+    "root": (altered(root="00" * 32), "settings.root"),
+    "policy": (altered(policy=RULE), "settings.policy.rules"),
+    "policy form": (altered(policy=[]), "settings.policy"),
+    "approver": (
+        altered(approvers=[{"name": "a", "ed25519": "x"}]),
+        "settings.approvers[0].ed25519",
+    ),
+    "arn": (altered(kms_key_arn=""), "settings.kms_key_arn"),
+    "audit key": (altered(audit_key="00"), "settings.audit_key"),
+    "unknown": (altered(more=1), "settings"),
+    "no form": ({"settings": {}, "signature": "zz"}, "signature"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_an_error_names_its_field(bench: SurfaceBench, name: str) -> None:
+    sent, field = WRONG[name]
+    told = bench.refused("PUT", "/api/policy", bench.key("policy:write"), json=sent)
+    assert told.error.param == field
+    assert told.error.code in {ErrorCode.ERR_POLICY_INVALID, ErrorCode.ERR_REQUEST_INVALID}
+
+
+def test_what_json_cannot_write_is_refused(bench: SurfaceBench) -> None:
+    content = b'{"settings": {"a": "\\ud800"}, "signature": "' + b"00" * 64 + b'"}'
+    told = bench.refused(
+        "PUT",
+        "/api/policy",
+        bench.key("policy:write"),
+        content=content,
+        headers={"content-type": "application/json"},
+    )
+    assert told.error.code.http_status in {400, 422}
+
+
+def test_a_shelf_asks_again_after_a_moment_and_forgets_the_oldest(
+    bench: SurfaceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_shelf, "SETTINGS_TENANTS_MAX_COUNT", 1)
+    shelf = SettingsShelf(bench.store, bench.clock)
+    assert bench.run(shelf.document(TENANT)) is None
+    bench.run(bench.store.insert_settings(StoredSettings(TENANT, 1, b"1", NOW_S)))
+    assert bench.run(shelf.document(TENANT)) is None
+    bench.now += SETTINGS_REMEMBERED_S
+    assert bench.run(shelf.document(TENANT)) == b"1"
+    assert bench.run(shelf.document(OTHER_TENANT)) is None
+    bench.run(bench.store.insert_settings(StoredSettings(TENANT, 2, b"2", NOW_S)))
+    assert bench.run(shelf.document(TENANT)) == b"2"  # it was forgotten for the other tenant
