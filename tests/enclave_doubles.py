@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from latensgate_enclave import VERSION
+from latensgate_enclave.__main__ import openai_providers
 from latensgate_enclave.aws.sigv4 import Credentials
 from latensgate_enclave.bedrock_upstream import BedrockProvider
 from latensgate_enclave.clock import EnclaveClock
@@ -37,6 +38,8 @@ from latensgate_enclave.keys import KeyRing
 from latensgate_enclave.measured import (
     Deployment,
     MeasuredConfiguration,
+    ModelRoute,
+    OpenAIUpstream,
     Policy,
     Trust,
     parse_table,
@@ -50,14 +53,18 @@ from latensgate_enclave.steps import Parts, Released
 from latensgate_enclave.supervisor import Supervisor
 from latensgate_enclave.upstream import Surroundings, Upstreams
 from latensgate_enclave.upstream_credentials import UpstreamCredentials
+from latensgate_shared.calls_upstream import UpstreamCredentialCall
 from latensgate_shared.kms_policy import KeyPolicyParameters, render_key_policy_text
-from latensgate_shared.sealed import AnswerSecret, OpenedAnswer, open_answer
+from latensgate_shared.sealed import AnswerSecret, OpenedAnswer, SealingKey, open_answer
+from latensgate_shared.upstream_credential import UpstreamCredential, seal_credential
 from latensgate_sim import nsm as simulated
 from latensgate_sim.errors import CutConnectionError
 from latensgate_sim.http_server import HTTPServer, Request, Response
 from latensgate_sim.identity import Credentials as SimCredentials
 from latensgate_sim.measure import Measurements
 from latensgate_sim.nitro_pki import NitroChain
+from latensgate_sim.openai_upstream import HOST as OPENAI_HOST
+from latensgate_sim.openai_upstream import OpenAIUpstream as OpenAIServer
 from latensgate_sim.world import ACCOUNT, World, WorldConfig
 from paths import REPOSITORY
 
@@ -168,6 +175,8 @@ class Cloud:
             self._handlers[f"sts.{name}.amazonaws.com"] = region.sts.handle
             self._handlers[f"bedrock.{name}.amazonaws.com"] = region.control.handle
             self._handlers[f"bedrock-runtime.{name}.amazonaws.com"] = region.bedrock.handle
+        if world.config.openai is not None:
+            self._handlers[OPENAI_HOST] = world.config.openai.handle
         issued = world.ca.issue(list(self._handlers))
         self.server = HTTPServer(self._handle, world.ca.context(issued))
 
@@ -311,12 +320,45 @@ def configuration(ca_pem: str, invocation_logging: str = "refuse") -> MeasuredCo
     )
 
 
+OPERATOR = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+COMPATIBLE_MODEL = "compatible"
+
+
+def with_upstream(measured: MeasuredConfiguration) -> MeasuredConfiguration:
+    """Add an OpenAI-compatible upstream and a model of it."""
+    tables = {"house": {"kind": "openai", "host": OPENAI_HOST, "location": "a rack"}}
+    route = {"upstream": "house", "model_id": "scripted", "capabilities": "full"}
+    before = measured.deployment
+    changed = msgspec.structs.replace(
+        before,
+        models={**before.models, COMPATIBLE_MODEL: msgspec.convert(route, ModelRoute)},
+        upstreams=msgspec.convert(tables, dict[str, OpenAIUpstream]),
+        upstream_operator_key=OPERATOR.public_key().public_bytes_raw().hex(),
+    )
+    return msgspec.structs.replace(measured, deployment=changed)
+
+
+def deliver_credential(made: Bench, secret: str, upstream: str = "house") -> None:
+    """Do what an operator does."""
+    publication = made.keys.current()
+    key = publication.manifest.hpke_keys[0]
+    now_ms = made.clock.now_ms()
+    credential = UpstreamCredential(publication.attestation_hash, upstream, now_ms, secret)
+    sealing_key = SealingKey(key.suite, key.public_key)
+    sealed = seal_credential(credential, sealing_key, OPERATOR.sign)
+    call = UpstreamCredentialCall(credential.attestation_hash, upstream, sealed.wire)
+    assert made.parts.upstream_credentials.answer(call).confirmed
+
+
 @asynccontextmanager
 async def bench(
-    *, invocation_logging: str = "refuse", model_timeout_ms: int = 20_000
+    *,
+    invocation_logging: str = "refuse",
+    model_timeout_ms: int = 20_000,
+    openai: OpenAIServer | None = None,
 ) -> AsyncGenerator[Bench]:
-    """Build an enclave's parts over a simulated AWS in this loop."""
-    world = World(WorldConfig(regions=(HOME, OTHER)))
+    """Build an enclave's parts over a simulated AWS in this loop; with an upstream beside it."""
+    world = World(WorldConfig(regions=(HOME, OTHER), openai=openai))
     try:
         cloud = Cloud(world)
         await cloud.server.start()
@@ -335,6 +377,8 @@ async def _build(
     world: World, cloud: Cloud, invocation_logging: str, model_timeout_ms: int
 ) -> Bench:
     measured = configuration(world.ca.pem, invocation_logging)
+    if world.config.openai is not None:
+        measured = with_upstream(measured)
     chain = NitroChain(world.nitro_root, HOME, "i-0123456789abcdef0", world.clock)
     pcrs = Measurements(*(bytes([number]) * 48 for number in (1, 2, 3)))
     nsm, monotonic, log = (
@@ -351,6 +395,7 @@ async def _build(
         recipient = Recipient(nsm, clock)
     keys = KeyRing(nsm, clock, os.urandom, Ed25519PrivateKey.generate())
     floor, events = parse_floor(measured.policy.pii), EventLog(log)
+    credentials = UpstreamCredentials(measured.deployment, clock, keys, events)
     parts = Parts(
         environment=Environment(nsm, cloud.dial, monotonic, os.urandom, events),
         configuration=measured,
@@ -362,11 +407,14 @@ async def _build(
         floor=floor,
         floor_digest=floor.policy.digest(),
         upstream=Upstreams(
-            {"bedrock": BedrockProvider(identity, clock)},
+            {
+                "bedrock": BedrockProvider(identity, clock),
+                **openai_providers(measured.deployment, credentials),
+            },
             Surroundings(egress, monotonic, os.urandom, model_timeout_ms, monotonic.sleep),
         ),
         receipts=ReceiptBook(keys, os.urandom),
-        upstream_credentials=UpstreamCredentials(measured.deployment, clock, keys, events),
+        upstream_credentials=credentials,
     )
     gate = KMSGate(client, recipient, nsm, measured, VERSION)
     supervisor = Supervisor(clock, identity, gate, keys, events)

@@ -25,6 +25,7 @@ from latensgate_sim.launcher import (
     start_process,
 )
 from latensgate_sim.measure import EnclaveFiles
+from latensgate_sim.openai_upstream import HOST as UPSTREAM_HOST
 from latensgate_sim.world import ACCOUNT, ADMIN_ROLE, SERVICE_ROLE
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 SERVICE_ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT}:role/{SERVICE_ROLE}"
 ADMIN_ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT}:role/{ADMIN_ROLE}"
 DISTRIBUTION: Final = "latensgate-enclave"
+UPSTREAM_NAME: Final = "compatible"
+"""Of the simulated OpenAI-compatible upstream, in `deployment.toml`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,44 @@ ALIASES: Final[Mapping[str, Alias]] = {
 """Names that applications use in the simulator; on AWS they are the operator's."""
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamAliases:
+    """Names that the simulated OpenAI-compatible upstream answers.
+
+    Attributes:
+        operator_key: Ed25519 public key, hex, that its credential is signed by.
+        models: Name → what the upstream calls the model.
+        capabilities: Row of `policy.toml` of all of them.
+    """
+
+    operator_key: str
+    models: Mapping[str, str]
+    capabilities: str = "full"
+
+    def lines(self) -> list[str]:
+        """Return their tables."""
+        lines = [
+            f"[upstreams.{UPSTREAM_NAME}]",
+            'kind = "openai"',
+            f'host = "{UPSTREAM_HOST}"',
+            'location = "this machine (simulated)"',
+        ]
+        for name, model_id in self.models.items():
+            lines += [
+                f'[models."{name}"]',
+                f'upstream = "{UPSTREAM_NAME}"',
+                f'model_id = "{model_id}"',
+                f'capabilities = "{self.capabilities}"',
+            ]
+        return lines
+
+
 def deployment_toml(
     regions: Sequence[str] = ("us-east-1",),
     *,
     aliases: Mapping[str, Alias] = ALIASES,
     invocation_logging: str = "refuse",
+    upstream: UpstreamAliases | None = None,
 ) -> str:
     """Return a `deployment.toml` of the simulated account."""
     listed = ", ".join(f'"{region}"' for region in regions)
@@ -78,6 +114,8 @@ def deployment_toml(
         f'key_admin_role_arn = "{ADMIN_ROLE_ARN}"',
         f'invocation_logging = "{invocation_logging}"',
     ]
+    if upstream is not None:
+        lines.append(f'upstream_operator_key = "{upstream.operator_key}"')
     for name, alias in aliases.items():
         lines += [
             f'[models."{name}"]',
@@ -85,6 +123,8 @@ def deployment_toml(
             f'region = "{regions[0]}"',
             f'capabilities = "{alias.capabilities}"',
         ]
+    if upstream is not None:
+        lines += upstream.lines()
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,7 @@ from latensgate_sim.models import CATALOGUE, Model, ModelCard, ScriptedModel
 from latensgate_sim.nitro_pki import Issued, NitroChain, load_or_make_root, make_root
 from latensgate_sim.nsm import NSM
 from latensgate_sim.nsm_server import NSMServer
+from latensgate_sim.openai_upstream import HOST as OPENAI_HOST
 from latensgate_sim.sigv4 import SigV4Checker
 from latensgate_sim.tls import EndpointCA
 from latensgate_sim.tunnel import Tunnel
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from latensgate_sim.measure import Measurements
+    from latensgate_sim.openai_upstream import OpenAIUpstream
     from latensgate_sim.real_bedrock import BedrockForwarder
 
 ACCOUNT: Final = "111122223333"
@@ -56,6 +58,7 @@ class WorldConfig:
         local: A loaded local model, or None.
         models: Model ids.
         forward: The way to the real Bedrock, in place of ``default_engine``.
+        openai: A server of OpenAI's interface beside Bedrock, or None.
         nitro_root_path: Where the attestation root is kept over restarts; None makes a new one.
     """
 
@@ -64,6 +67,7 @@ class WorldConfig:
     local: Model | None = None
     models: Mapping[str, ModelCard] = field(default_factory=lambda: dict(CATALOGUE))
     nitro_root_path: Path | None = None
+    openai: OpenAIUpstream | None = None
     forward: BedrockForwarder | None = None
 
 
@@ -259,6 +263,8 @@ class World:
             await self._serve(f"sts.{name}.amazonaws.com", region.sts.handle)
             await self._serve(f"bedrock-runtime.{name}.amazonaws.com", region.bedrock.handle)
             await self._serve(f"bedrock.{name}.amazonaws.com", region.control.handle)
+        if self.config.openai is not None:
+            await self._serve(OPENAI_HOST, self.config.openai.handle)
         await self.tunnel.start()
 
     async def _serve(self, host: str, handler: Handler) -> None:
