@@ -91,11 +91,21 @@ def test_mutations_are_refused_with_a_reason(name: str) -> None:
         parse_image(with_checksum(raw))
 
 
-@pytest.mark.parametrize("at", [*range(0, HEADER_BYTES, 7), FIRST_SECTION + 13, len(GOOD) - 1])
-def test_every_byte_counts(at: int) -> None:
+@pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
+def test_every_byte_counts(bit: int) -> None:
+    """Header, checksum, section headers and contents: no byte is free."""
+    for at in range(len(GOOD)):
+        raw = bytearray(GOOD)
+        raw[at] ^= bit
+        with pytest.raises(MalformedError):
+            parse_image(bytes(raw))
+
+
+@pytest.mark.parametrize("at", range(CRC_AT, HEADER_BYTES))
+def test_checksum_itself(at: int) -> None:
     raw = bytearray(GOOD)
-    raw[at] ^= 0x10
-    with pytest.raises(MalformedError):
+    raw[at] ^= 1
+    with pytest.raises(ImageError, match="CRC-32"):
         parse_image(bytes(raw))
 
 
