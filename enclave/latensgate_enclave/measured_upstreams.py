@@ -36,6 +36,7 @@ _HostName = Annotated[
 ]
 _Port = Annotated[int, Meta(ge=1, le=65_535)]
 _PathPrefix = Annotated[str, Meta(max_length=128, pattern="^(?:/[A-Za-z0-9._~-]+)*\\Z")]
+_Date = Annotated[str, Meta(pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?\\Z")]
 _Place = Annotated[str, Meta(pattern="^[ -~]{1,128}\\Z")]
 
 
@@ -58,6 +59,7 @@ class ModelRoute(Strict, frozen=True):
         region: AWS Region of the call; one of the deployment's. Of Bedrock this or `regions`.
         regions: AWS Regions in the order in which they are tried.
         upstream: Name of a table of `upstreams`, or `bedrock`.
+        shutdown_date: When the provider retires the model, as in ``2026-10-14``; for clients alone.
     """
 
     model_id: _ModelId
@@ -65,6 +67,7 @@ class ModelRoute(Strict, frozen=True):
     region: Region = ""
     regions: Annotated[tuple[Region, ...], Meta(max_length=ROUTE_REGIONS_MAX_COUNT)] = ()
     upstream: UpstreamName = BEDROCK
+    shutdown_date: _Date = ""
 
     @property
     def is_bedrock(self) -> bool:

@@ -206,7 +206,7 @@ def test_models_are_listed_and_found(lg: Latensgate, gateway: Gateway) -> None:
 
 def test_everything_else_is_refused_before_it_is_sent(lg: Latensgate, gateway: Gateway) -> None:
     attempts: list[Callable[[], object]] = [
-        lambda: lg.embeddings.create(model=MODEL, input=WORD),
+        lambda: lg.post("/embeddings/batches", cast_to=object, body={"input": WORD}),
         lambda: lg.completions.create(model=MODEL, prompt=WORD),
         lambda: lg.moderations.create(input=WORD),
         lg.files.list,

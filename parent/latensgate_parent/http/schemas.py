@@ -331,8 +331,10 @@ class ModelName(Model):
 
     id: str = Field(examples=["claude-3.5-sonnet"])
     object: Literal["model"] = "model"
-    created: Literal[0] = 0
+    created: int = Field(0, description="Seconds since 1970; 0 if not known.")
     owned_by: Literal["latensgate"] = "latensgate"
+    shutdown_date: str | None = Field(None, examples=["2026-10-14"])
+    kind: Literal["chat", "embeddings"] = "chat"
 
 
 class ModelList(Model):

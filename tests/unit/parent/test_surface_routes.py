@@ -354,8 +354,29 @@ def test_health_while_draining(bench: SurfaceBench) -> None:
 def test_models(bench: SurfaceBench) -> None:
     answer = bench.ask("GET", "/api/models", bench.key("inference:read"))
     parsed = parse_models(parse_json_object(answer.content, max_bytes=1 << 20))
-    assert [model.model_id for model in parsed] == ["claude-3.5-sonnet", "nova-2-lite"]
-    assert answer.json()["object"] == "list"
+    assert [model.model_id for model in parsed] == ["claude-3.5-sonnet", "nova-embed-2"]
+    assert [model.kind for model in parsed] == ["chat", "embeddings"]
+    assert answer.json() == {
+        "object": "list",
+        "data": [
+            {
+                "id": "claude-3.5-sonnet",
+                "object": "model",
+                "created": 1_759_104_000,
+                "owned_by": "latensgate",
+                "shutdown_date": "2027-04-01",
+                "kind": "chat",
+            },
+            {
+                "id": "nova-embed-2",
+                "object": "model",
+                "created": 0,
+                "owned_by": "latensgate",
+                "shutdown_date": None,
+                "kind": "embeddings",
+            },
+        ],
+    }
 
 
 def usage(**tenants: int) -> bytes:

@@ -22,11 +22,20 @@ def models(session: Session) -> ExitCode:
     session.out.data(
         {
             "format": "latensgate-models/1",
-            "models": [{"id": item.model_id, "owned_by": item.owned_by} for item in found],
+            "models": [
+                {
+                    "id": item.model_id,
+                    "owned_by": item.owned_by,
+                    "kind": item.kind,
+                    "shutdown_date": item.shutdown_date,
+                }
+                for item in found
+            ],
         }
     )
-    table = list_table("model", "of")
+    table = list_table("model", "for", "of", "until")
     for item in found:
-        table.add_row(plain(item.model_id), plain(item.owned_by))
+        until = item.shutdown_date or ""
+        table.add_row(plain(item.model_id), item.kind, plain(item.owned_by), plain(until))
     session.out.show(table if found else "The operator names no models.")
     return DONE

@@ -58,10 +58,19 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One of the operator's model names."""
+    """One of the operator's model names.
+
+    Attributes:
+        model_id: The name.
+        owned_by: Who offers it.
+        kind: ``chat`` or ``embeddings``.
+        shutdown_date: When its provider retires the model, if that is known.
+    """
 
     model_id: str
     owned_by: str
+    kind: str = "chat"
+    shutdown_date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +169,14 @@ def parse_models(value: JSONObject) -> tuple[ModelInfo, ...]:
 
 def _model(value: JSONValue) -> ModelInfo:
     what = "models.data"
-    members = formats.members(value, what, frozenset({"id", "object", "created", "owned_by"}))
+    required = frozenset({"id", "object", "created", "owned_by"})
+    members = formats.members(value, what, required, frozenset({"kind", "shutdown_date"}))
+    retired = members.get("shutdown_date")
     return ModelInfo(
-        read.name(members["id"], f"{what}.id"), read.name(members["owned_by"], f"{what}.owned_by")
+        read.name(members["id"], f"{what}.id"),
+        read.name(members["owned_by"], f"{what}.owned_by"),
+        read.one_of(members.get("kind", "chat"), f"{what}.kind", {"chat", "embeddings"}),
+        None if retired is None else read.name(retired, f"{what}.shutdown_date"),
     )
 
 
