@@ -1,21 +1,21 @@
 """Prometheus metrics, for operators only: counts and times, never a tenant, a key or content.
 
-Every label has a closed set of values, so nobody outside can make new time series.
+Every label has a closed set of values, so nobody outside can make new time series. While requests
+run, plain integers are counted, all of them in the one loop; the library sees them at a scrape.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -33,49 +33,44 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_BOUNDS: Final = (*(str(float(each)) for each in _SECONDS), "+Inf")
 _UNKNOWN: Final = "unknown"
 """Not connected, or never heard of: a state that no enclave says of itself."""
 
 
-class Metrics:
+class _Times:
+    """How many took how long."""
+
+    __slots__ = ("_counts", "_sum_s")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_SECONDS) + 1)
+        self._sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._counts[bisect_left(_SECONDS, seconds)] += 1
+        self._sum_s += seconds
+
+    def show(self, family: HistogramMetricFamily, labels: tuple[str, ...]) -> None:
+        """Add the series: each bucket counts those below it, too."""
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip(_BOUNDS, self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric(labels, buckets=buckets, sum_value=self._sum_s)
+
+
+class Metrics(Collector):
     """All metrics of one parent. Implements ``Observer``."""
 
     def __init__(self) -> None:
-        # Else every series has a second one that says when it began.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # of the library
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "latensgate_requests",
-            "Answered requests.",
-            ("route", "status", "code"),
-            registry=self._registry,
-        )
-        self._latency = Histogram(
-            "latensgate_request_seconds",
-            "From a request's head to the last byte of its answer.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._faults = Counter(
-            "latensgate_faults", "Errors that should not happen.", registry=self._registry
-        )
-        self._in_flight = Gauge(
-            "latensgate_requests_in_flight", "Requests under way.", registry=self._registry
-        )
-        self._receipts = Counter(
-            "latensgate_receipts_stored", "Receipts made durable.", registry=self._registry
-        )
-        self._store_seconds = Histogram(
-            "latensgate_store_write_seconds",
-            "Until a record is durable.",
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._series: dict[tuple[str, int, ErrorCode | None], tuple[Counter, Histogram]] = {}
-        self._store_failures = Counter(
-            "latensgate_store_failures", "Writes that were not confirmed.", registry=self._registry
-        )
+        self._requests: dict[tuple[str, int, ErrorCode | None], int] = {}
+        self._latency: dict[str, _Times] = {}
+        self._store_writes = _Times()
+        self._faults = self._in_flight = self._receipts = self._store_failures = 0
+        self._registry.register(self)
 
     def watch(self, fleet: Fleet, egress: EgressCounters) -> None:
         """Show these, too; both are read at each scrape, from memory."""
@@ -86,40 +81,75 @@ class Metrics:
 
     def request_started(self) -> None:
         """Count a request that is under way."""
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def request_ended(self) -> None:
         """Count it no more."""
-        self._in_flight.dec()
+        self._in_flight -= 1
 
     def request_done(self, done: RequestDone) -> None:
         """Count one finished request."""
         which = (done.route, done.status, done.code)
-        series = self._series.get(which)
-        if series is None:
-            code = done.code.name if done.code is not None else "none"
-            count = self._requests.labels(done.route, str(done.status), code)
-            series = self._series[which] = count, self._latency.labels(done.route)
-        count, latency = series
-        count.inc()
-        latency.observe(done.ms / 1000)
+        self._requests[which] = self._requests.get(which, 0) + 1
+        times = self._latency.get(done.route)
+        if times is None:
+            times = self._latency[done.route] = _Times()
+        times.add(done.ms / 1000)
 
     def failed_unexpectedly(self, correlation_id: str, error: BaseException) -> None:
         """Count what should not happen."""
         del correlation_id, error
-        self._faults.inc()
+        self._faults += 1
 
     def receipt_stored(self) -> None:
         """Count a receipt that is durable."""
-        self._receipts.inc()
+        self._receipts += 1
 
     def store_took(self, seconds: float) -> None:
         """Count the time of a write, confirmed or not."""
-        self._store_seconds.observe(seconds)
+        self._store_writes.add(seconds)
 
     def store_failed(self) -> None:
         """Count a write that was not confirmed."""
-        self._store_failures.inc()
+        self._store_failures += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Return what was counted, as the library wants it."""
+        requests = CounterMetricFamily(
+            "latensgate_requests", "Answered requests.", labels=("route", "status", "code")
+        )
+        for (route, status, code), count in self._requests.items():
+            requests.add_metric((route, str(status), code.name if code else "none"), count)
+        latency = HistogramMetricFamily(
+            "latensgate_request_seconds",
+            "From a request's head to the last byte of its answer.",
+            labels=("route",),
+        )
+        for route, times in self._latency.items():
+            times.show(latency, (route,))
+        writes = HistogramMetricFamily(
+            "latensgate_store_write_seconds", "Until a record is durable.", labels=()
+        )
+        self._store_writes.show(writes, ())
+        return (
+            requests,
+            latency,
+            CounterMetricFamily(
+                "latensgate_faults", "Errors that should not happen.", self._faults
+            ),
+            GaugeMetricFamily(
+                "latensgate_requests_in_flight", "Requests under way.", self._in_flight
+            ),
+            CounterMetricFamily(
+                "latensgate_receipts_stored", "Receipts made durable.", self._receipts
+            ),
+            writes,
+            CounterMetricFamily(
+                "latensgate_store_failures",
+                "Writes that were not confirmed.",
+                self._store_failures,
+            ),
+        )
 
     def exposition(self) -> bytes:
         """Return what ``GET /metrics`` answers."""
@@ -128,7 +158,10 @@ class Metrics:
 
 def _count_tasks() -> float:
     """Count what runs or waits in the loop of the scrape: at rest it must not grow."""
-    return float(len(asyncio.all_tasks()))
+    try:
+        return float(len(asyncio.all_tasks()))
+    except RuntimeError:  # scraped outside a loop: nothing runs
+        return 0.0
 
 
 class _EnclaveStates(Collector):
