@@ -105,7 +105,7 @@ def _outcomes(folder: Path, resource: Resource, base_url: str) -> dict[str, str]
         "pytest",
         "-q",
         "-p",
-        "pytest_asyncio",
+        "pytest_asyncio.plugin",
         "-p",
         "no:cacheprovider",
     ]

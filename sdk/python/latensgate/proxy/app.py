@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from latensgate.proxy import page
 from latensgate.proxy.answers import (
@@ -157,6 +157,9 @@ class ProxyApp:
             return await _refused(route, answer, reply)
         if carried(answer).opener is not None:
             return await self._stream(route, answer, reply)
+        return await self._whole(route, answer, reply)
+
+    async def _whole(self, route: Route, answer: httpx.Response, reply: Reply) -> Served:
         about = carried(answer)
         status = status_of(answer.status_code, about.failure)
         fields = [*_fields(answer), *self._proof(about.receipt)]
@@ -168,11 +171,14 @@ class ProxyApp:
         presence = reply.presence
         if presence is None:
             raise TypeError("a stream is written to somebody who is watched")
+        relay = Relay(reply.send, answer, route.name, self.ping_s)
+        error = await relay.refused()
+        if error is not None:
+            return await self._whole(route, cast("httpx.Response", error.response), reply)
         fields = [("content-type", EVENT_STREAM_TYPE), ("x-accel-buffering", "no")]
         named = [*_fields(answer, but="content-type"), *self._proof(None)]
         await reply.start(200, fields + named)
-        ended = await Relay(reply.send, answer, route.name, self.ping_s).run(presence)
-        return _ended(route, 200, ended, reply)
+        return _ended(route, 200, await relay.run(presence), reply)
 
     def _proof(self, receipt: AnswerReceipt | None) -> list[tuple[str, str]]:
         """Name what the answer can be checked by."""
@@ -180,6 +186,9 @@ class ProxyApp:
         if receipt is not None:
             fields.append(("latensgate-receipt", receipt.audit_receipt_id))
             fields.append(("latensgate-attestation", receipt.attestation_hash))
+            dropped = receipt.private.get("fields_dropped")
+            if isinstance(dropped, list) and dropped:
+                fields.append(("latensgate-dropped", ", ".join(map(str, dropped))))
         return fields
 
 

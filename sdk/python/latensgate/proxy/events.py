@@ -45,7 +45,17 @@ class Ended:
 class Relay:
     """Carries one stream."""
 
-    __slots__ = ("_last_s", "_loop", "_of_responses", "_ping_s", "_response", "_send", "_sent")
+    __slots__ = (
+        "_events",
+        "_first",
+        "_last_s",
+        "_loop",
+        "_of_responses",
+        "_ping_s",
+        "_response",
+        "_send",
+        "_sent",
+    )
 
     def __init__(
         self, send: Send, response: httpx.Response, operation: str, ping_s: float = PING_S
@@ -56,23 +66,49 @@ class Relay:
         self._of_responses = operation == _RESPONSES
         self._ping_s = ping_s
         self._sent = 0
+        self._events = _stream(response)
+        self._first: asyncio.Future[bytes] | None = None
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
+
+    async def refused(self) -> LatensgateClientError | None:
+        """Wait for the first event; return the error that came in its place.
+
+        So that what is refused before it began is an HTTP error to the application, as with OpenAI.
+        Silence is waited for no longer than any other silence.
+        """
+        self._first = asyncio.ensure_future(_next(self._events))
+        try:
+            await asyncio.wait({self._first}, timeout=self._ping_s)
+        except asyncio.CancelledError:
+            await self.leave()
+            raise
+        error = self._first.exception() if self._first.done() else None
+        if not isinstance(error, LatensgateClientError):
+            return None
+        await self._response.aclose()
+        return error
 
     async def run(self, presence: Presence) -> Ended:
         """Carry everything; an error in the middle becomes the stream's last event."""
         pings = asyncio.create_task(self._pings())
         try:
-            ended, last = await self._events()
+            ended, last = await self._carried()
             pings.cancel()
             presence.answered()
             await self._send({"type": "http.response.body", "body": last})
         finally:
             pings.cancel()
-            await self._response.aclose()
+            await self.leave()
         return ended
 
-    async def _events(self) -> tuple[Ended, bytes]:
+    async def leave(self) -> None:
+        """Leave the rest of the stream unread: the gateway cancels it."""
+        if self._first is not None:
+            self._first.cancel()
+        await self._response.aclose()
+
+    async def _carried(self) -> tuple[Ended, bytes]:
         about = carried(self._response)
         try:
             await self._carry()
@@ -91,7 +127,7 @@ class Relay:
 
     async def _carry(self) -> None:
         about, named = carried(self._response), False
-        async for event in _stream(self._response):
+        async for event in self._whole():
             piece = event
             receipt = None if named else about.verified()
             if (
@@ -102,6 +138,15 @@ class Relay:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
             self._sent += 1
             self._last_s = self._loop.time()
+
+    async def _whole(self) -> AsyncIterator[bytes]:
+        if self._first is not None:
+            first, self._first = await self._first, None
+            if not first:
+                return
+            yield first
+        async for event in self._events:
+            yield event
 
     async def _pings(self) -> None:
         while True:
@@ -115,6 +160,11 @@ class Relay:
 def _stream(response: httpx.Response) -> AsyncIterator[bytes]:
     """Return the opened events; nothing is decoded, gathered or cut anew."""
     return response.stream.__aiter__()  # type: ignore[union-attr]  # of the asynchronous transport
+
+
+async def _next(events: AsyncIterator[bytes]) -> bytes:
+    """Return the next event; nothing at the end."""
+    return await anext(events, b"")
 
 
 def _broken(error: Exception) -> Refusal:
