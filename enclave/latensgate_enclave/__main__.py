@@ -23,6 +23,7 @@ from latensgate_enclave import VERSION
 from latensgate_enclave.bedrock_upstream import BedrockProvider
 from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Egress, tls_context
+from latensgate_enclave.engines import build_engine
 from latensgate_enclave.envelope import TenantKeys
 from latensgate_enclave.environment import Environment
 from latensgate_enclave.events import Event, EventLog
@@ -37,7 +38,7 @@ from latensgate_enclave.nitro.device import open_nsm
 from latensgate_enclave.nitro.nsm import SerialNSM
 from latensgate_enclave.nitro.vsock import Address, listen, parse_address
 from latensgate_enclave.openai_upstream import OpenAIProvider
-from latensgate_enclave.pii import Tier1Engine, parse_floor
+from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.receipt_book import ReceiptBook
 from latensgate_enclave.replay import ReplayWindow
@@ -107,7 +108,7 @@ def compose(
         keys=keys,
         tenant_keys=TenantKeys(client, recipient, clock, frozenset(deployment.regions)),
         replay=ReplayWindow(),
-        engine=Tier1Engine(),
+        engine=build_engine(configuration.policy.pii_engine, environment.monotonic_ns),
         floor=floor,
         floor_digest=floor.policy.digest(),
         upstream=Upstreams(

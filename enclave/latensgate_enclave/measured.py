@@ -25,7 +25,9 @@ from latensgate_enclave.measured_upstreams import (
     check_route,
     check_upstreams,
 )
-from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS
+from latensgate_enclave.pii.languages import DEFAULT_LANGUAGES
+from latensgate_enclave.pii.phones import DEFAULT_REGIONS
+from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS, PII_NER_WORKERS_MAX_COUNT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +52,8 @@ _RoleARN = Annotated[
 _Alias = Annotated[str, Meta(min_length=1, max_length=256)]
 _PublicKey = Annotated[str, Meta(pattern="^([0-9a-f]{64})?\\Z")]
 _SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
+_PhoneRegion = Annotated[str, Meta(pattern="^[A-Z]{2}\\Z")]
+_Language = Annotated[str, Meta(pattern="^[a-z]{2}\\Z")]
 _Positive = Annotated[int, Meta(ge=1)]
 _ModelTimeout = Annotated[int, Meta(ge=1, le=MODEL_TIMEOUT_MAX_MS)]
 
@@ -92,6 +96,22 @@ class CallLimits(Strict, frozen=True):
     max_concurrent: _Positive
 
 
+class PIIEngine(Strict, frozen=True):
+    """What the PII engine looks for, and with how much.
+
+    Attributes:
+        phone_regions: ISO 3166-1 codes whose national telephone numbers count by themselves.
+        languages: ISO 639-1 codes whose context words count.
+        names: Whether names are looked for: with `spacy` the image must carry the pinned model.
+        workers: Processes that look for names: one for each processor that may be spent.
+    """
+
+    phone_regions: Annotated[tuple[_PhoneRegion, ...], Meta(max_length=32)] = DEFAULT_REGIONS
+    languages: Annotated[tuple[_Language, ...], Meta(max_length=16)] = DEFAULT_LANGUAGES
+    names: Literal["none", "spacy"] = "none"
+    workers: Annotated[int, Meta(ge=1, le=PII_NER_WORKERS_MAX_COUNT)] = 2
+
+
 class Policy(Strict, frozen=True):
     """`policy.toml`: common to all deployments of a release.
 
@@ -99,11 +119,13 @@ class Policy(Strict, frozen=True):
         calls: Limits of calls.
         capabilities: Row name → what models of that row can do.
         pii: The floor, in the form that the PII engine parses.
+        pii_engine: What is looked for.
     """
 
     calls: CallLimits
     capabilities: dict[str, frozenset[str]]
     pii: dict[str, object]
+    pii_engine: PIIEngine = PIIEngine()
 
 
 class Trust(Strict, frozen=True):

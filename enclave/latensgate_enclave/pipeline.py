@@ -267,6 +267,8 @@ class Pipeline:
     ) -> ScannedTexts:
         """Scan, in a thread if it takes long; count what was found, also where it refuses."""
         size = sum([len(part.text) for part in parts])
+        if record.protection is not None and record.protection.waits():
+            size = max(size, _ASIDE_BYTES + 1)  # names are looked for in another process
         try:
             scanned = await self.work(size, record.tenant_id, scan, parts, budget=budget)
         except PIIHardFailError as error:

@@ -29,6 +29,7 @@ def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:
     record.policy_digest = parts.floor_digest if is_floor else found.policy.digest()
     record.engine_digest = parts.engine.digest
     secret = fields.conversation_secret or parts.environment.entropy(CONVERSATION_SECRET_BYTES)
-    protection = Protection.under(found.policy, parts.engine, tenant_id, secret)
+    remembering = parts.findings.scanner(parts.engine, tenant_id, fields.conversation_secret)
+    protection = Protection.under(found.policy, parts.engine, tenant_id, secret, remembering)
     record.protection = protection
     return protection

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from latensgate_enclave.pii.cache import FindingsCache
 from latensgate_enclave.tenant_settings import SettingsBook
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from latensgate_enclave.keys import KeyRing, Publication
     from latensgate_enclave.measured import MeasuredConfiguration
     from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
-    from latensgate_enclave.pii import Tier1Engine
     from latensgate_enclave.pii.protection import Protection
+    from latensgate_enclave.pii.scanner import Scanner
     from latensgate_enclave.receipt_book import ReceiptBook
     from latensgate_enclave.replay import ReplayWindow
     from latensgate_enclave.upstream import Upstreams
@@ -40,13 +41,14 @@ class Parts:
     keys: KeyRing
     tenant_keys: TenantKeys
     replay: ReplayWindow
-    engine: Tier1Engine
+    engine: Scanner
     floor: Floor
     floor_digest: str
     upstream: Upstreams
     receipts: ReceiptBook
     upstream_credentials: UpstreamCredentials
     settings: SettingsBook = field(default_factory=SettingsBook)
+    findings: FindingsCache = field(default_factory=FindingsCache)
 
 
 @dataclass(frozen=True, slots=True)

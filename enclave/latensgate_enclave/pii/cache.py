@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import struct
 import threading
 from collections import OrderedDict
@@ -40,14 +41,14 @@ class FindingsCache:
     """Bounded, for all tenants; the least recently used entries go first. For threads.
 
     Args:
-        key: 32 random bytes of this enclave, used for nothing else.
+        key: 32 random bytes of this enclave, used for nothing else; by default new ones.
         max_bytes: Of all entries together.
     """
 
     __slots__ = ("_entries", "_key", "_lock", "_max_bytes", "_names", "_size_bytes")
 
-    def __init__(self, key: bytes, max_bytes: int = PII_CACHE_MAX_BYTES) -> None:
-        self._key = key
+    def __init__(self, key: bytes | None = None, max_bytes: int = PII_CACHE_MAX_BYTES) -> None:
+        self._key = secrets.token_bytes(_MAC_BYTES) if key is None else key
         self._max_bytes = max_bytes
         self._size_bytes = 0
         self._lock = threading.Lock()

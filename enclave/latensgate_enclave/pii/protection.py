@@ -44,6 +44,7 @@ class Protection:
     Attributes:
         policy: The effective one.
         scanner: Finds all that the policy acts on.
+        request_scanner: The same for the request, whose texts mostly came before.
         surrogates: Those that the request's values were given.
         restored: How often a value was put back into the answer.
         unknown: How often the answer held what looks like a surrogate and is none of the request's.
@@ -52,13 +53,21 @@ class Protection:
 
     policy: Policy
     scanner: Scanner
+    request_scanner: Scanner
     surrogates: Surrogates
     restored: int = 0
     unknown: int = 0
     tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def under(cls, policy: Policy, engine: Scanner, tenant_id: str, secret: bytes) -> Protection:
+    def under(
+        cls,
+        policy: Policy,
+        engine: Scanner,
+        tenant_id: str,
+        secret: bytes,
+        remembering: Scanner | None = None,
+    ) -> Protection:
         """Make the protection of a request.
 
         Args:
@@ -66,12 +75,15 @@ class Protection:
             engine: Whose findings it uses.
             tenant_id: Whose request.
             secret: Of the conversation, from inside the seal; or random.
+            remembering: The engine for texts of the request, if it is another.
 
         Raises:
             PolicyError: A pattern of the policy that cannot be used.
         """
         key = hmac.digest(secret, _LABEL + tenant_id.encode(), "sha256")
-        return cls(policy, scanner_for(engine, policy), Surrogates(key))
+        scanner = scanner_for(engine, policy)
+        remembers = scanner if remembering is None else scanner_for(remembering, policy)
+        return cls(policy, scanner, remembers, Surrogates(key))
 
     def waits(self) -> bool:
         """Whether a scan may wait for another process."""
@@ -89,7 +101,8 @@ class Protection:
             for rule in self.policy.acting(direction).values()
         )
         surrogates = self.surrogates if gives else None
-        return scan_texts(self.scanner, self.policy, parts, budget=budget, surrogates=surrogates)
+        scanner, policy = self.request_scanner, self.policy
+        return scan_texts(scanner, policy, parts, budget=budget, surrogates=surrogates)
 
     def scan_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
         """Scan the texts of an answer, and put the caller's own values back.
