@@ -16,6 +16,7 @@ from latensgate.config import Settings, Surroundings, Wanted, checked_base_url, 
 from latensgate.data_keys import Boto3DataKeys
 from latensgate.exchange import Exchange
 from latensgate.exchange_seal import Sealer, SealOptions, check_policy
+from latensgate.settings_pin import SettingsPin
 from latensgate.state import StateFile
 from latensgate.state import installation_secret as read_installation_secret
 from latensgate.transport import SealingTransport, SyncTrust
@@ -148,6 +149,7 @@ def trust_options(
     if installation is not None and len(installation) != _SECRET_BYTES:
         faults.append(f"installation_secret: {_SECRET_BYTES} bytes expected")
     settings = load_settings(wanted, environment.around, besides=faults)
+    seal = _with_settings(seal, settings)
     if installation is None:
         installation = read_installation_secret(settings.state_dir)
     provider = given.get("data_key_provider")
@@ -187,6 +189,17 @@ def _seal_options(given: TrustArguments, faults: list[str]) -> SealOptions:
         tenant_root=None if root is None else bytes.fromhex(root),
         min_settings_version=version,
     )
+
+
+def _with_settings(seal: SealOptions, settings: Settings) -> SealOptions:
+    """Take root and version from the configuration where the application names none."""
+    root, version = seal.tenant_root, seal.min_settings_version
+    if root is None and settings.tenant_root is not None:
+        root, version = bytes.fromhex(settings.tenant_root), settings.min_settings_version
+    if root is None:
+        return seal
+    pin = SettingsPin.of(settings.state_dir, settings.tenant, root)
+    return replace(seal, tenant_root=root, min_settings_version=version, pin=pin)
 
 
 @dataclass(frozen=True, slots=True)

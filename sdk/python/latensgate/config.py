@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import platformdirs
 
 from latensgate.config_files import Gateway, OpenFileError, read_gateways, read_measurements
+from latensgate.config_settings import TENANT_ROOT_VARIABLE, checked_root, settings_version
 from latensgate.verify import (
     AppraisalPolicy,
     ConfigurationError,
@@ -104,6 +105,8 @@ class Settings:
         policy: What an attestation must be to be trusted.
         state_dir: Where verified state is kept.
         origin: Where the gateway was named, for people.
+        tenant_root: Public key that signs the tenant's settings, 64 hex digits; or None.
+        min_settings_version: Oldest settings that will do; or None.
     """
 
     base_url: str
@@ -112,6 +115,8 @@ class Settings:
     policy: AppraisalPolicy
     state_dir: Path
     origin: str
+    tenant_root: str | None = None
+    min_settings_version: int | None = None
 
     @property
     def simulated(self) -> bool:
@@ -131,6 +136,8 @@ class Found:
         state_dir: Where verified state is kept.
         origin: Where the gateway was named, for people.
         faults: What is wrong or missing, one sentence each; values of keys are never in them.
+        tenant_root: Public key that signs the tenant's settings, or None.
+        min_settings_version: Oldest settings that will do, or None.
     """
 
     base_url: str | None
@@ -140,6 +147,8 @@ class Found:
     state_dir: Path
     origin: str
     faults: tuple[str, ...]
+    tenant_root: str | None = None
+    min_settings_version: int | None = None
 
 
 def load_settings(
@@ -166,6 +175,8 @@ def load_settings(
         policy=found.policy,
         state_dir=found.state_dir,
         origin=found.origin,
+        tenant_root=found.tenant_root,
+        min_settings_version=found.min_settings_version,
     )
 
 
@@ -175,6 +186,10 @@ def find_settings(wanted: Wanted, around: Surroundings | None = None) -> Found:
     faults: list[str] = []
     gateway = _choose(wanted, around, faults)
     base_url = _base_url(gateway.base_url, faults)
+    tenant_root = checked_root(gateway.tenant_root, faults)
+    version = gateway.min_settings_version
+    if version is not None and gateway.tenant_root is None:
+        faults.append("min_settings_version: only with tenant_root")
     return Found(
         base_url=base_url,
         tenant=_tenant(gateway.tenant, base_url, faults),
@@ -182,6 +197,8 @@ def find_settings(wanted: Wanted, around: Surroundings | None = None) -> Found:
         policy=_policy(wanted, gateway, faults),
         state_dir=around.state_dir,
         origin=gateway.origin,
+        tenant_root=tenant_root,
+        min_settings_version=version,
         faults=tuple(faults),
     )
 
@@ -198,6 +215,8 @@ def _choose(wanted: Wanted, around: Surroundings, faults: list[str]) -> Gateway:
         simulated_root_sha256=wanted.simulated_root_sha256 or entry.simulated_root_sha256,
         release_list=entry.release_list,
         measurements=entry.measurements,
+        tenant_root=given.get(TENANT_ROOT_VARIABLE) or entry.tenant_root,
+        min_settings_version=settings_version(given, entry, faults),
         origin=entry.origin if entry.base_url else "arguments or environment",
     )
 

@@ -7,6 +7,8 @@ tenant = "tnt_a3f9c42b"
 api_key = "lg_live_…"            # optional; refused if others may read the file
 simulated_root_sha256 = "…"      # used only with simulated=True
 release_list = "/path"           # optional
+tenant_root = "64 hex digits"    # optional: the key that signs the tenant's settings
+min_settings_version = 3         # optional, with tenant_root: oldest settings that will do
 [[gateways.measurements]]
 PCR0 = "…"
 PCR1 = "…"
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 FILE_MAX_BYTES: Final = 1 << 20
 """A few gateways of 1 KB each; more is not a configuration that a person wrote."""
 _TEXTS: Final = ("base_url", "tenant", "api_key", "simulated_root_sha256", "release_list")
+_TEXTS_OF_SETTINGS: Final = ("tenant_root",)
+_NUMBER: Final = "min_settings_version"
 _REGISTERS: Final = ("PCR0", "PCR1", "PCR2")
 
 
@@ -57,6 +61,8 @@ class Gateway:
         simulated_root_sha256: As written.
         release_list: Relative paths start at the file's folder.
         measurements: Accepted images.
+        tenant_root: As written.
+        min_settings_version: As written.
         origin: The file, for people.
     """
 
@@ -66,6 +72,8 @@ class Gateway:
     simulated_root_sha256: str | None = None
     release_list: Path | None = None
     measurements: tuple[Measurements, ...] = ()
+    tenant_root: str | None = None
+    min_settings_version: int | None = None
     origin: str = ""
 
 
@@ -125,10 +133,12 @@ def _tables(value: object, what: str, faults: list[str]) -> list[Mapping[str, ob
 
 
 def _gateway(entry: Mapping[str, object], path: Path, what: str, faults: list[str]) -> Gateway:
-    unknown = sorted(entry.keys() - {*_TEXTS, "measurements"})
+    unknown = sorted(entry.keys() - {*_TEXTS, *_TEXTS_OF_SETTINGS, _NUMBER, "measurements"})
     if unknown:
         faults.append(f"{what}: unknown {', '.join(unknown)}")
-    texts: dict[str, str | None] = {name: _text(entry, name, what, faults) for name in _TEXTS}
+    texts: dict[str, str | None] = {
+        name: _text(entry, name, what, faults) for name in (*_TEXTS, *_TEXTS_OF_SETTINGS)
+    }
     if texts["base_url"] is None:
         faults.append(f"{what}: base_url expected")
     tables = _tables(entry.get("measurements", []), f"{what}: measurements", faults)
@@ -144,8 +154,18 @@ def _gateway(entry: Mapping[str, object], path: Path, what: str, faults: list[st
         simulated_root_sha256=texts["simulated_root_sha256"],
         release_list=None if releases is None else path.parent / Path(releases).expanduser(),
         measurements=tuple(filter(None, measurements)),
+        tenant_root=texts["tenant_root"],
+        min_settings_version=_version(entry, what, faults),
         origin=str(path),
     )
+
+
+def _version(entry: Mapping[str, object], what: str, faults: list[str]) -> int | None:
+    value = entry.get(_NUMBER)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    faults.append(f"{what}: {_NUMBER}: a number from 0 expected")
+    return None
 
 
 def _text(entry: Mapping[str, object], name: str, what: str, faults: list[str]) -> str | None:

@@ -130,6 +130,8 @@ def verified_receipt(
         code=code,
         attestation=call.attested.attestation,
     )
+    if call.pin is not None:
+        call.pin.seen(record.receipt)
     return AnswerReceipt.of(answer, record.receipt, call.attested.evidence), answer.values
 
 

@@ -26,6 +26,7 @@ from latensgate_shared.strict_json import JSONError, parse_json_object
 if TYPE_CHECKING:
     from latensgate.attested import Attested
     from latensgate.data_keys import DataKey
+    from latensgate.settings_pin import SettingsPin
     from latensgate_shared.sealed import AnswerSecret
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
@@ -39,12 +40,20 @@ class SealOptions:
         kms_key_arn: The tenant's own KMS key; the body is then also under a data key of it.
         tenant_root: Raw Ed25519 key that signs the tenant's settings.
         min_settings_version: Oldest settings that will do.
+        pin: Remembers the newest version that a receipt told of.
     """
 
     policy: JSONObject | None = None
     kms_key_arn: str | None = None
     tenant_root: bytes | None = None
     min_settings_version: int | None = None
+    pin: SettingsPin | None = None
+
+    @property
+    def demanded_version(self) -> int | None:
+        """The oldest settings that will do now."""
+        pin = self.pin
+        return self.min_settings_version if pin is None else pin.at_least(self.min_settings_version)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,6 +128,7 @@ class SealedCall:
         secret: Opens the answer.
         attested: What it was sealed to.
         sealed_at_s: When, on the client's clock; seconds since 1970.
+        pin: Is told which settings the receipt names.
     """
 
     body: bytes = field(repr=False)
@@ -126,6 +136,7 @@ class SealedCall:
     secret: AnswerSecret
     attested: Attested
     sealed_at_s: float
+    pin: SettingsPin | None = None
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -190,6 +201,7 @@ class Sealer:
             secret,
             attested,
             now_s,
+            self.options.pin,
         )
 
     def _fields(
@@ -205,7 +217,7 @@ class Sealer:
             issued_at_ms=int(now_s * 1000),
             policy=options.policy,
             tenant_root=options.tenant_root,
-            min_settings_version=options.min_settings_version,
+            min_settings_version=options.demanded_version,
             conversation_secret=conversation,
             kms_envelope=envelope,
         )

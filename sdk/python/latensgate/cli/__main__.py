@@ -20,7 +20,9 @@ from latensgate.cli.exit_codes import DONE, ExitCode
 from latensgate.cli.health import health
 from latensgate.cli.keys import keys
 from latensgate.cli.models import models
+from latensgate.cli.policy import policy
 from latensgate.cli.proxy import proxy
+from latensgate.cli.tenant import tenant
 from latensgate.cli.usage import usage
 from latensgate.cli.verify import verify
 
@@ -47,7 +49,9 @@ for command in (
     health,
     keys,
     models,
+    policy,
     proxy,
+    tenant,
     usage,
     verify,
 ):

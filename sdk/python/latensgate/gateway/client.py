@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from latensgate.gateway import attestations, audit, keys, read, reports
+from latensgate.gateway import attestations, audit, keys, read, reports, settings
 from latensgate.gateway.address import GatewayAddress
 from latensgate.gateway.connection import TIMEOUT_S, Answer, Connection
 from latensgate.gateway.errors import GatewayAnswerMalformedError
 from latensgate.verify.errors import ConfigurationError
 from latensgate_shared import formats
 from latensgate_shared.errors import MalformedError
-from latensgate_shared.limits import NONCE_BYTES
+from latensgate_shared.limits import NONCE_BYTES, TENANT_SETTINGS_MAX_BYTES
+from latensgate_shared.strict_json import parse_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from latensgate.gateway.audit import AuditEntry, AuditPage, AuditQuery
     from latensgate.gateway.keys import APIKeyInfo, NewAPIKey
     from latensgate.gateway.reports import HealthReport, ModelInfo, UsageReport
+    from latensgate.gateway.settings import UntrustedSettings
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 Parsed = TypeVar("Parsed")
@@ -190,6 +192,22 @@ class GatewayClient:
             f"{_key_path(key_id)}/rotate", _given(grace=grace, expiry=expiry)
         )
         return self._read(answer, lambda members: keys.parse_new_key(members, rotated=True))
+
+    def settings(self) -> UntrustedSettings:
+        """Fetch the tenant's signed settings, nothing verified. Scope ``policy:read``."""
+        return self._read(self._connection.get("/api/policy"), settings.parse_stored)
+
+    def store_settings(self, document: bytes) -> UntrustedSettings:
+        """Store signed settings. Scope ``policy:write``.
+
+        Args:
+            document: Canonical JSON of settings and signature.
+
+        Raises:
+            JSONError: The document is none.
+        """
+        body = parse_json_object(document, max_bytes=TENANT_SETTINGS_MAX_BYTES)
+        return self._read(self._connection.put("/api/policy", body), settings.parse_stored)
 
     def usage(self) -> UsageReport:
         """Read what the enclaves counted for the tenant. Scope ``audit:read``."""

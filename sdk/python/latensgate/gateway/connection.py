@@ -109,6 +109,10 @@ class Connection:
         """Make something. Raises ``GatewayClientError``."""
         return self._exchange("POST", path, body=canonicalize(body or {}))
 
+    def put(self, path: str, body: JSONObject) -> Answer:
+        """Store something. Raises ``GatewayClientError``."""
+        return self._exchange("PUT", path, body=canonicalize(body))
+
     def delete(self, path: str) -> Answer:
         """End something. Raises ``GatewayClientError``."""
         return self._exchange("DELETE", path)
