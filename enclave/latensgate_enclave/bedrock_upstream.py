@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latensgate_enclave.aws.bedrock import bedrock_scope, runtime_request, verify_success
+from latensgate_enclave.aws.bedrock import bedrock_scope, response_error, runtime_request
 from latensgate_enclave.aws.eventstream import EventStreamDecoder
 from latensgate_enclave.aws.sigv4 import sign
 from latensgate_enclave.upstream import Prepared
@@ -12,6 +12,7 @@ from latensgate_enclave.upstream import Prepared
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from latensgate_enclave.aws.bedrock import UpstreamError
     from latensgate_enclave.chat_answer import ChatDelta
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.egress import Reply
@@ -58,9 +59,9 @@ class BedrockProvider:
         }
         return Prepared(signed, evidence)
 
-    def verify(self, response: HttpResponse) -> HttpResponse:
-        """Return an answer with status 200; raises as `verify_success`."""
-        return verify_success(response)
+    def refused(self, response: HttpResponse) -> UpstreamError:
+        """Return what an answer with another status than 200 means."""
+        return response_error(response)
 
     async def deltas(self, reply: Reply, reader: AnswerReader) -> AsyncGenerator[list[ChatDelta]]:
         """Read a streamed answer.

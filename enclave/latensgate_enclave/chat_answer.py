@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from latensgate_enclave.chat_texts import answer_parts, with_answer_texts
+from latensgate_shared.limits import ESTIMATED_TOKEN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,7 @@ class Usage:
         cached_tokens: Of the prompt, read from a cache.
         cache_write_tokens: Of the prompt, written to a cache.
         reasoning_tokens: Of the completion; None where the provider does not tell them apart.
+        estimated: The provider did not tell: the stream was cut before, or it never does.
     """
 
     prompt_tokens: int
@@ -38,6 +40,7 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int | None = 0
+    estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
         """Return what both cost together."""
@@ -49,6 +52,7 @@ class Usage:
             None
             if self.reasoning_tokens is None or other.reasoning_tokens is None
             else self.reasoning_tokens + other.reasoning_tokens,
+            self.estimated or other.estimated,
         )
 
     def to_openai(self) -> JSONObject:
@@ -65,7 +69,20 @@ class Usage:
         }
         if self.reasoning_tokens is not None:
             told["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        if self.estimated:
+            told["estimated"] = True
         return told
+
+
+def estimated_usage(prompt_bytes: int, answer_bytes: int) -> Usage:
+    """Return what a call has cost about, where the provider did not tell.
+
+    Args:
+        prompt_bytes: Of the request to the model.
+        answer_bytes: Of what came of its answer.
+    """
+    prompt, answer = (-(-each // ESTIMATED_TOKEN_BYTES) for each in (prompt_bytes, answer_bytes))
+    return Usage(prompt, answer, reasoning_tokens=None, estimated=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from latensgate_enclave.chat_answer import ChatAnswer
 from latensgate_enclave.chat_render import ChunkRenderer, render_completion
 from latensgate_enclave.chat_shape import Shape
 from latensgate_enclave.chat_texts import request_parts, tool_names, with_request_texts
+from latensgate_enclave.openai_upstream_answer import OpenAIReader
+from latensgate_enclave.openai_upstream_request import build_openai_body, dropped_by_upstream
 from latensgate_enclave.operation import Forwarding, of_kind
 
 if TYPE_CHECKING:
@@ -75,9 +77,19 @@ class ChatModelRequest:
         Raises:
             UnsupportedError: The model cannot honour a field; ``param`` names it.
         """
+        if not route.is_bedrock:
+            return (_openai(self.chat, route, traits),) * self.chat.n
         if traits.embeds:
             raise UnsupportedError("this model makes embeddings alone", param="model")
         return (_converse(self.chat, route, traits),) * self.chat.n
+
+
+def _openai(chat: ChatRequest, route: ModelRoute, traits: ModelTraits) -> Forwarding:
+    body = build_openai_body(chat, route.model_id, traits)
+    offered = frozenset(tool.name for tool in chat.tools)
+    return Forwarding(
+        route, body, OpenAIReader(offered, len(body)), dropped=dropped_by_upstream(chat)
+    )
 
 
 def _converse(chat: ChatRequest, route: ModelRoute, traits: ModelTraits) -> Forwarding:

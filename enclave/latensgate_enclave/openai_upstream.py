@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from latensgate_enclave.upstream_credentials import UpstreamCredentials
     from latensgate_shared.strict_json import JSONValue
 
-_OK: Final = 200
 _PATHS: Final = {"converse": "/chat/completions", "invoke": "/embeddings"}
 _EVENT_STREAM: Final = "text/event-stream"
 
@@ -65,15 +64,9 @@ class OpenAIProvider:
         evidence: dict[str, JSONValue] = {"host": place, "location": self._table.location}
         return Prepared(request, evidence)
 
-    def verify(self, response: HttpResponse) -> HttpResponse:
-        """Return an answer with status 200.
-
-        Raises:
-            UpstreamError: Any other status.
-        """
-        if response.status != _OK:
-            raise openai_error(response)
-        return response
+    def refused(self, response: HttpResponse) -> UpstreamError:
+        """Return what an answer with another status than 200 means."""
+        return openai_error(response)
 
     async def deltas(self, reply: Reply, reader: AnswerReader) -> AsyncGenerator[list[ChatDelta]]:
         """Read a streamed answer.

@@ -17,6 +17,7 @@ from latensgate_enclave.chat_answer import (
     TextDelta,
     ToolCallDelta,
     Usage,
+    estimated_usage,
 )
 from latensgate_enclave.chat_deltas import Collector, as_deltas
 from latensgate_enclave.operation import of_kind
@@ -78,6 +79,7 @@ class _StreamedAnswer:
         self._bytes_left = _STREAM_MAX_BYTES
         self._chunks_left = _STREAM_MAX_CHUNKS
         self._unsent = b""
+        self._is_answering = False
         self._renderer: StreamRenderer | None = None
 
     async def run(self) -> None:
@@ -101,13 +103,18 @@ class _StreamedAnswer:
         """Send what the model says to one call."""
         pipeline, record = self._pipeline, self._record
         held, collected = _must_hold(scanned.protection.policy), Collector()
-        async with aclosing(self._pieces(call)) as pieces:
-            async for deltas in pieces:
-                collected.add(deltas)
-                if not held:
-                    await self._render_all(renderer, deltas)
-        if collected.usage is not None:
-            record.add_usage(collected.usage)
+        try:
+            async with aclosing(self._pieces(call)) as pieces:
+                async for deltas in pieces:
+                    collected.add(deltas)
+                    if not held:
+                        await self._render_all(renderer, deltas)
+        finally:  # a stream that is cut has cost something, too
+            if collected.usage is not None:
+                record.add_usage(collected.usage)
+            elif self._is_answering:
+                record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
+            self._is_answering = False
         record.lap("model")
         whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
         answer = await pipeline.scan_answer(scanned, whole, budget, record)
@@ -121,6 +128,7 @@ class _StreamedAnswer:
             yield as_deltas(of_kind(await upstream.converse(call, witness), ChatAnswer))
             return
         async with upstream.converse_stream(call, witness) as pieces:
+            self._is_answering = True
             async for deltas in pieces:
                 yield deltas
 

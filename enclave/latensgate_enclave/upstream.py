@@ -68,12 +68,8 @@ class Provider(Protocol):
         """
         ...
 
-    def verify(self, response: HttpResponse) -> HttpResponse:
-        """Return an answer with status 200.
-
-        Raises:
-            UpstreamError: Any other status.
-        """
+    def refused(self, response: HttpResponse) -> UpstreamError:
+        """Return what an answer with another status than 200 means."""
         ...
 
     def deltas(self, reply: Reply, reader: AnswerReader) -> AsyncGenerator[list[ChatDelta]]:
@@ -256,7 +252,8 @@ class Upstreams:
         reply = await life.enter_async_context(self._at.egress.open(call))
         if reply.head.status != _OK:
             body = b"".join([piece async for piece in reply])
-            run.provider.verify(HttpResponse(reply.head.status, reply.head.headers, body))
+            told = HttpResponse(reply.head.status, reply.head.headers, body)
+            raise run.provider.refused(told)
         return reply
 
     def _breaker(self, run: _Run, place: str) -> Breaker:

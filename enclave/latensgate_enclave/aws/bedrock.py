@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
@@ -54,19 +55,28 @@ _CODES: Final = {
     "ValidationException": ErrorCode.ERR_UPSTREAM_REFUSED,
     "ConflictException": ErrorCode.ERR_UPSTREAM_REFUSED,
     "ResourceNotFoundException": ErrorCode.ERR_MODEL_UNKNOWN,
+    "AccessDeniedException": ErrorCode.ERR_UPSTREAM_DENIED,
     "ThrottlingException": ErrorCode.ERR_UPSTREAM_THROTTLED,
-    "ServiceQuotaExceededException": ErrorCode.ERR_UPSTREAM_THROTTLED,
+    "ServiceQuotaExceededException": ErrorCode.ERR_UPSTREAM_QUOTA,
     "ModelNotReadyException": ErrorCode.ERR_UPSTREAM_THROTTLED,
     "ModelTimeoutException": ErrorCode.ERR_UPSTREAM_TIMEOUT,
 }
-"""Everything else (access, faults of the service or the model) is ``ERR_UPSTREAM``."""
+"""Everything else (faults of the service or the model) is ``ERR_UPSTREAM``."""
+_TOO_LONG: Final = re.compile(
+    rb"too long|too many (input )?tokens|context (length|window|limit)|maximum context",
+    re.IGNORECASE,
+)
+"""Bedrock has no name of its own for a conversation that is too long; its text is looked at for
+these words, and none of it is passed on."""
 
 
 def upstream_error(
-    name: str, *, status: int | None = None, retry_after_ms: int | None = None
+    name: str, body: bytes = b"", *, status: int | None = None, retry_after_ms: int | None = None
 ) -> UpstreamError:
-    """Return the error for an AWS error name and, outside a stream, its HTTP status."""
+    """Return the error for an AWS error name, its body and, outside a stream, its HTTP status."""
     code = _CODES.get(name)
+    if code is ErrorCode.ERR_UPSTREAM_REFUSED and _TOO_LONG.search(body):
+        code = ErrorCode.ERR_CONTEXT_LENGTH
     if code is None:
         throttled = status == _TOO_MANY
         code = ErrorCode.ERR_UPSTREAM_THROTTLED if throttled else ErrorCode.ERR_UPSTREAM
@@ -80,6 +90,12 @@ def upstream_error(
     )
 
 
+def response_error(response: HttpResponse) -> UpstreamError:
+    """Return what an answer with another status than 200 means."""
+    wait_ms = retry_after_ms(response.headers)
+    return upstream_error(error_name(response), status=response.status, retry_after_ms=wait_ms)
+
+
 def verify_success(response: HttpResponse) -> HttpResponse:
     """Return a response whose status is 200.
 
@@ -87,9 +103,7 @@ def verify_success(response: HttpResponse) -> HttpResponse:
         UpstreamError: Any other status.
     """
     if response.status != _OK:
-        wait_ms = retry_after_ms(response.headers)
-        name = error_name(response)
-        raise upstream_error(name, status=response.status, retry_after_ms=wait_ms)
+        raise response_error(response)
     return response
 
 

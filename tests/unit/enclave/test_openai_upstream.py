@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from typing import cast
 
+import msgspec
 import pytest
 
 from enclave_client import ask, chat, tell, tool
 from enclave_doubles import COMPATIBLE_MODEL, Bench, bench, deliver_credential, in_loop
+from latensgate_enclave.openai_upstream import OpenAIProvider
+from latensgate_enclave.openai_upstream_answer import OpenAIReader
+from latensgate_enclave.operation import Forwarding
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.strict_json import JSONObject
 from latensgate_sim.errors import AWSError
@@ -181,3 +185,19 @@ def test_an_upstream_that_tells_no_usage_is_estimated(*, stream: bool) -> None:
             assert usage["completion_tokens"] == 4  # "You said: Hello" has 15 bytes
 
     scenario()
+
+
+@in_loop
+async def test_an_upstream_that_asks_no_credential_gets_none() -> None:
+    server = OpenAIUpstream(key="")
+    async with bench(openai=server) as made:
+        await made.open()
+        table = msgspec.structs.replace(
+            made.parts.configuration.deployment.upstreams["house"], credential="none"
+        )
+        provider = OpenAIProvider("house", table, made.parts.upstream_credentials)
+        route = made.parts.configuration.deployment.models[COMPATIBLE_MODEL]
+        sent = Forwarding(route, b"{}", OpenAIReader(frozenset(), 2))
+        request = provider.prepare(sent, HOST, stream=False).request
+        assert "authorization" not in dict(request.headers)
+        assert request.path == "/v1/chat/completions"
