@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from latensgate_enclave.chat import RequestInvalidError
+from latensgate_enclave.aws.bedrock import UpstreamError
+from latensgate_enclave.chat_values import RequestInvalidError
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.limits import ERROR_MESSAGE_MAX_CHARS
+from latensgate_shared.limits import ERROR_MESSAGE_MAX_CHARS, RETRY_AFTER_MAX_MS
 
 _FAILURES: Final = (600, 900)
 """Blocks of codes that are failures behind the enclave; the other blocks refuse the request."""
+
+
+_THROTTLED_MS: Final = 1_000
+"""Where a provider throttles and does not say for how long, as Bedrock never does in streams."""
 
 
 def outcome_of(error: WireError | None) -> str:
@@ -25,4 +30,10 @@ def outcome_of(error: WireError | None) -> str:
 def wire_error(error: LatensgateError) -> WireError:
     """Return what the caller is told; it is sealed, so it may name fields of the request."""
     param = error.param if isinstance(error, RequestInvalidError) else None
-    return WireError(error.code, error.detail[:ERROR_MESSAGE_MAX_CHARS], param or None)
+    wait_ms = error.retry_after_ms if isinstance(error, UpstreamError) else None
+    if wait_ms is None and error.code is ErrorCode.ERR_UPSTREAM_THROTTLED:
+        wait_ms = _THROTTLED_MS
+    message = error.detail[:ERROR_MESSAGE_MAX_CHARS]
+    return WireError(
+        error.code, message, param or None, wait_ms and min(wait_ms, RETRY_AFTER_MAX_MS)
+    )

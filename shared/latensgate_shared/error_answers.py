@@ -15,6 +15,7 @@ from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import (
     ERROR_MESSAGE_MAX_CHARS,
     NAME_MAX_CHARS,
+    RETRY_AFTER_MAX_MS,
     SEALED_ANSWER_MAX_BYTES,
     SEALED_BODY_MAX_BYTES,
 )
@@ -32,28 +33,40 @@ class WireError:
         code: Decides HTTP status, OpenAI type and hint.
         message: For a person, 1 to ``ERROR_MESSAGE_MAX_CHARS`` characters.
         param: The request field that it is about, or None.
+        retry_after_ms: How long to wait before asking again, 0 to ``RETRY_AFTER_MAX_MS``, or None.
     """
 
     code: ErrorCode
     message: str
     param: str | None = None
+    retry_after_ms: int | None = None
 
     def __post_init__(self) -> None:
         formats.text(self.message, "error.message", ERROR_MESSAGE_MAX_CHARS)
         if self.param is not None:
             formats.text(self.param, "error.param", NAME_MAX_CHARS)
+        if self.retry_after_ms is not None:
+            _check_wait(self.retry_after_ms)
+
+
+def _check_wait(value: JSONValue) -> int:
+    wait_ms = formats.integer(value, "error.retry_after_ms")
+    if wait_ms > RETRY_AFTER_MAX_MS:
+        raise JSONError(f"error.retry_after_ms: at most {RETRY_AFTER_MAX_MS} expected")
+    return wait_ms
 
 
 def error_object(error: WireError) -> JSONObject:
     """Return ``{"error": …}`` as OpenAI clients know it: the body inside a seal."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.code.openai_type,
-            "param": error.param,
-            "code": error.code.name,
-        }
+    told: JSONObject = {
+        "message": error.message,
+        "type": error.code.openai_type,
+        "param": error.param,
+        "code": error.code.name,
     }
+    if error.retry_after_ms is not None:
+        told["retry_after_ms"] = error.retry_after_ms
+    return {"error": told}
 
 
 def parse_error_object(value: JSONValue) -> WireError:
@@ -65,8 +78,12 @@ def parse_error_object(value: JSONValue) -> WireError:
     return _error(formats.members(value, "error body", frozenset({"error"}))["error"])
 
 
+_ERROR: Final = frozenset({"message", "type", "param", "code"})
+_WAIT: Final = frozenset({"retry_after_ms"})
+
+
 def _error(value: JSONValue) -> WireError:
-    members = formats.members(value, "error", frozenset({"message", "type", "param", "code"}))
+    members = formats.members(value, "error", _ERROR, _WAIT)
     code = error_code(members["code"], "error.code")
     if members["type"] != code.openai_type:
         raise JSONError(f"error.type: {code.openai_type} expected for this code")
@@ -75,6 +92,7 @@ def _error(value: JSONValue) -> WireError:
         code,
         formats.text(members["message"], "error.message", ERROR_MESSAGE_MAX_CHARS),
         None if param is None else formats.text(param, "error.param", NAME_MAX_CHARS),
+        _check_wait(members["retry_after_ms"]) if "retry_after_ms" in members else None,
     )
 
 

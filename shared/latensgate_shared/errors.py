@@ -267,6 +267,16 @@ class ErrorCode(Enum):
         "The upstream failed again and again and is left alone; wait as long as Retry-After says.",
     )
 
+    ERR_CONTEXT_LENGTH = ErrorFacts(
+        608, 400, _BAD, _FINAL, "The conversation is longer than this model takes; send less of it."
+    )
+    ERR_UPSTREAM_QUOTA = ErrorFacts(
+        609, 429, _RATE, _FINAL, "The provider's quota is used up; the operator can raise it."
+    )
+    ERR_UPSTREAM_DENIED = ErrorFacts(
+        610, 403, _PERM, _FINAL, "The upstream account has no access to this model."
+    )
+
     # 700: authentication, limits, idempotency (the parent)
     ERR_UNAUTHENTICATED = ErrorFacts(
         700, 401, _AUTH, _FINAL, "Send Authorization: Bearer with a valid API key."
@@ -327,6 +337,11 @@ class ErrorCode(Enum):
         return self.value.openai_type
 
     @property
+    def openai_code(self) -> str:
+        """``error.code`` in what OpenAI clients are shown: theirs where they have one."""
+        return _OPENAI_CODES.get(self.name, self.name)
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later without a change."""
         return self.value.retryable
@@ -335,6 +350,16 @@ class ErrorCode(Enum):
     def hint(self) -> str:
         """What the caller can do, in one sentence."""
         return self.value.hint
+
+
+_OPENAI_CODES = {
+    "ERR_CONTEXT_LENGTH": "context_length_exceeded",
+    "ERR_MODEL_UNKNOWN": "model_not_found",
+    "ERR_RATE_LIMITED": "rate_limit_exceeded",
+    "ERR_UPSTREAM_QUOTA": "insufficient_quota",
+    "ERR_UPSTREAM_THROTTLED": "rate_limit_exceeded",
+}
+"""Programs look for these names; between gateway, enclave and SDK only our own ones pass."""
 
 
 class LatensgateError(Exception):

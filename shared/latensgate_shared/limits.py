@@ -172,6 +172,8 @@ CHAT_TOOLS_MAX_COUNT: Final = 128
 """OpenAI's own limit on tools; also bounds the tool calls of one message."""
 CHAT_STOP_MAX_COUNT: Final = 4
 """OpenAI's own limit on stop sequences."""
+RETRY_AFTER_MAX_MS: Final = 86_400_000
+"""Longest wait that a sealed error may ask for: one day."""
 CHAT_CHOICES_MAX_COUNT: Final = 8
 """Answers to one request (`n`): each is a model call of its own, paid and awaited by the caller."""
 CHAT_ATTACHMENTS_MAX_COUNT: Final = 64

@@ -372,4 +372,4 @@ class _ShapedConverseStream:
 def _stream_exception(message: EventMessage) -> UpstreamError:
     name = message.headers.get(":exception-type", message.headers.get(":error-code", ""))
     text = name if isinstance(name, str) else ""
-    return upstream_error(clean_name(text[:1].upper() + text[1:]))
+    return upstream_error(clean_name(text[:1].upper() + text[1:]), message.payload)

@@ -210,7 +210,7 @@ def error_of(failure: Failure, response: httpx.Response) -> LatensgateClientErro
         "message": failure.message,
         "type": code.openai_type,
         "param": failure.param,
-        "code": code.name,
+        "code": code.openai_code,
     }
     text = f"{code.name}: {failure.message}"
     made = error_class(code, failure.status)(text, response=response, body=told)  # type: ignore[arg-type]  # httpx2 has the same class

@@ -63,6 +63,7 @@ class Failure:
         param: Request field that it is about.
         correlation_id: To quote to the operator.
         retry_after: As the gateway said, in seconds.
+        retry_after_ms: As the enclave said inside the seal.
         receipt: Of a refusal inside the seal: signed proof of it.
         client_time: Of this machine, where clocks differ.
         enclave_time: Of the enclave, where clocks differ.
@@ -75,13 +76,16 @@ class Failure:
     param: str | None = None
     correlation_id: str | None = None
     retry_after: str | None = None
+    retry_after_ms: int | None = None
     receipt: AnswerReceipt | None = None
     client_time: datetime | None = None
     enclave_time: datetime | None = None
 
     @property
     def retry_after_s(self) -> int | None:
-        """How long the gateway asks to wait."""
+        """How long gateway or enclave ask to wait; the enclave is believed first."""
+        if self.retry_after_ms is not None:
+            return -(-self.retry_after_ms // 1000)
         return None if self.retry_after is None else int(self.retry_after)
 
     @property
@@ -181,6 +185,7 @@ def inside_failure(
         param=error.param,
         correlation_id=None if correlation_id is None else _shown(correlation_id),
         retry_after=wait,
+        retry_after_ms=error.retry_after_ms,
         receipt=receipt,
     )
 

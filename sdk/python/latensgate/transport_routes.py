@@ -216,15 +216,17 @@ def failed_response(failure: Failure, request: httpx.Request | None = None) -> h
         ("content-type", "application/json"),
         ("x-should-retry", "true" if failure.retried_by_client else "false"),
     ]
-    if failure.retry_after is not None:
-        headers.append(("retry-after", failure.retry_after))
+    if failure.retry_after_s is not None:
+        headers.append(("retry-after", str(failure.retry_after_s)))
+    if failure.retry_after_ms is not None:
+        headers.append(("retry-after-ms", str(failure.retry_after_ms)))
     if failure.correlation_id is not None and failure.correlation_id.isprintable():
         headers.append(("x-request-id", failure.correlation_id.encode("ascii", "replace").decode()))
     told = {"message": failure.message, "type": failure.code.openai_type, "param": failure.param}
     return httpx.Response(
         failure.status,
         headers=headers,
-        content=json.dumps({"error": {**told, "code": failure.code.name}}).encode(),
+        content=json.dumps({"error": {**told, "code": failure.code.openai_code}}).encode(),
         extensions={CARRIED: Carried(receipt=failure.receipt, failure=failure)},
         request=request,
     )

@@ -47,7 +47,7 @@ class Refusal:
     def body(self) -> bytes:
         """OpenAI's envelope."""
         told = {"message": self.message, "type": self.code.openai_type, "param": self.param}
-        return json.dumps({"error": {**told, "code": self.code.name}}).encode()
+        return json.dumps({"error": {**told, "code": self.code.openai_code}}).encode()
 
 
 def raw_headers(fields: Iterable[tuple[str, str]]) -> RawHeaders:
@@ -82,7 +82,7 @@ def error_event(error: LatensgateClientError, *, of_responses: bool, sequence_nu
         "message": text_of(error),
         "type": code.openai_type,
         "param": error.param,
-        "code": code.name,
+        "code": code.openai_code,
     }
     return _event(told, of_responses=of_responses, sequence_number=sequence_number)
 
@@ -93,7 +93,7 @@ def refusal_event(refusal: Refusal, *, of_responses: bool, sequence_number: int)
         "message": refusal.message,
         "type": refusal.code.openai_type,
         "param": refusal.param,
-        "code": refusal.code.name,
+        "code": refusal.code.openai_code,
     }
     return _event(told, of_responses=of_responses, sequence_number=sequence_number)
 
