@@ -65,9 +65,20 @@ class HttpRequest:
             and _PATH.fullmatch(self.path)
         ):
             raise HTTPError("HTTP request: method, host or path is outside its character set")
-        for name, value in self.headers:
-            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise HTTPError("HTTP request: a field is outside its character set")
+        _check_fields(self.headers)
+
+    def with_fields(self, *added: tuple[str, str]) -> HttpRequest:
+        """Return the request with more fields; what it has already is not judged again.
+
+        Raises:
+            HTTPError: As for a new one.
+        """
+        _check_fields(added)
+        request = object.__new__(HttpRequest)
+        for name in ("method", "host", "path", "body"):
+            object.__setattr__(request, name, getattr(self, name))
+        object.__setattr__(request, "headers", self.headers + added)
+        return request
 
     def to_bytes(self) -> bytes:
         """Serialise, with ``host`` first and ``content-length`` last."""
@@ -75,6 +86,12 @@ class HttpRequest:
         lines += [f"{name}: {value}" for name, value in self.headers]
         lines.append(f"content-length: {len(self.body)}\r\n\r\n")
         return "\r\n".join(lines).encode("ascii") + self.body
+
+
+def _check_fields(fields: tuple[tuple[str, str], ...]) -> None:
+    for name, value in fields:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise HTTPError("HTTP request: a field is outside its character set")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -109,7 +110,7 @@ def sign(
         SigningError: The path has empty or dot segments, or a field stands twice: AWS would put
             the canonical form together in another way than we do.
     """
-    stamp = datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+    stamp = _stamp(at_s)
     added: tuple[tuple[str, str], ...] = (("x-amz-date", stamp),)
     if credentials.session_token is not None:
         added += (("x-amz-security-token", credentials.session_token),)
@@ -123,24 +124,35 @@ def sign(
         f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope_text}, "
         f"SignedHeaders={names}, Signature={signature}"
     )
-    return replace(request, headers=(*headers, ("authorization", authorization)))
+    return request.with_fields(*added, ("authorization", authorization))
+
+
+@lru_cache(maxsize=4)  # many requests are signed in one second
+def _stamp(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+@lru_cache(maxsize=256)  # paths name models of the measured deployment
+def _canonical_path(path: str) -> str:
+    """Encode once more what is on the wire in encoded form: so for every service but S3."""
+    segments = path.split("/")[1:]
+    if not _SEGMENT_REFUSED.isdisjoint(segments) and segments != [""]:
+        raise SigningError("SigV4: the path has an empty or a dot segment")
+    return quote(path, safe="/~")
 
 
 def _canonical_request(
     request: HttpRequest, headers: tuple[tuple[str, str], ...]
 ) -> tuple[str, str]:
     """Return the canonical request and its list of signed fields."""
-    segments = request.path.split("/")[1:]
-    if not _SEGMENT_REFUSED.isdisjoint(segments) and segments != [""]:
-        raise SigningError("SigV4: the path has an empty or a dot segment")
+    path = _canonical_path(request.path)
     fields = {name.lower(): " ".join(value.split()) for name, value in headers}
     if len(fields) != len(headers) or "host" in fields:
         raise SigningError("SigV4: a field stands twice")
     fields["host"] = request.host
     ordered = sorted(fields.items())
     names = ";".join(name for name, _ in ordered)
-    # The path is on the wire in encoded form and is encoded once more for every service but S3.
-    lines = [request.method, quote(request.path, safe="/~"), ""]
+    lines = [request.method, path, ""]
     lines += [f"{name}:{value}" for name, value in ordered]
     lines += ["", names, sha256(request.body).hexdigest()]
     return "\n".join(lines), names

@@ -70,6 +70,15 @@ def test_request_hides_what_is_secret() -> None:
     assert "PR0MPT" not in shown
 
 
+def test_fields_that_are_added_are_judged_like_the_first() -> None:
+    request = HttpRequest("POST", "example.com", "/", (("a", "1"),), b"body")
+    assert request.with_fields(("b", "2")) == HttpRequest(
+        "POST", "example.com", "/", (("a", "1"), ("b", "2")), b"body"
+    )
+    with pytest.raises(HTTPError, match="character set"):
+        request.with_fields(("b", "2\r\nc: 3"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
