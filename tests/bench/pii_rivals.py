@@ -126,6 +126,8 @@ def listed_loss(text: str, lost: Placed) -> str | None:
         "PHONE_NUMBER: part of an IPv4 address or a decimal": lost.category == "PHONE_NUMBER"
         and bool(_DECIMAL.search(value)),
         "PHONE_NUMBER: a social security number, found as one": bool(_SSN.fullmatch(value)),
+        "PHONE_NUMBER: part of a path": lost.category == "PHONE_NUMBER"
+        and text[lost.start - 1 : lost.start] == "/",
         "CREDIT_CARD: no known issuer, no context word": lost.category == "CREDIT_CARD",
         "IP_ADDRESS: letters alone": lost.category == "IP_ADDRESS" and not digits,
     }

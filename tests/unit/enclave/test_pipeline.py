@@ -257,6 +257,9 @@ async def test_a_denial_stops_what_was_opened_before_it() -> None:
 class BrokenEngine:
     digest = ""
 
+    def waits(self, _categories: object) -> bool:
+        return False
+
     def scan(self, *_: object, **__: object) -> None:
         raise PIIEngineError("a pattern timed out")
 
@@ -274,6 +277,32 @@ def test_a_scan_that_fails_forwards_nothing(text: str) -> None:
             assert not made.world.home.bedrock.seen
 
     scenario()
+
+
+class WaitingEngine(BrokenEngine):
+    """Says where it was asked."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def waits(self, _categories: object) -> bool:
+        return True
+
+    def scan(self, *_: object, **__: object) -> None:
+        self.threads.append(threading.current_thread().name)
+        raise PIIEngineError("asked")
+
+
+@in_loop
+async def test_names_are_looked_for_in_a_thread() -> None:
+    async with bench() as made:
+        await made.open()
+        waiting = WaitingEngine()
+        engine = cast("Tier1Engine", waiting)
+        pipeline = Pipeline(replace(made.parts, engine=engine), nothing)
+        told = await tell(made, ask(made, chat("short")), pipeline=pipeline)
+        assert told.code is ErrorCode.ERR_PII_ENGINE
+        assert all(name.startswith("long-work") for name in waiting.threads)
 
 
 @pytest.mark.parametrize("accident", list(Accident))
