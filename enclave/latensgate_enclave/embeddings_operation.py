@@ -74,7 +74,7 @@ class EmbeddingsModelRequest:
             UnsupportedError: No such vectors from this model.
             TooLargeError: The answer would be longer than an answer may be.
         """
-        family = family_of(traits.able)
+        family = family_of(traits.able, route)
         reader = CallReader(family)
         return tuple(
             Forwarding(route, body, reader, "invoke", whole=True)

@@ -30,7 +30,7 @@ Capability: TypeAlias = Literal[
 CAPABILITIES: Final[frozenset[str]] = frozenset(get_args(Capability))
 """All words that a row of a chat model may hold; docs/compatibility.md says what each is."""
 EMBEDDINGS: Final = frozenset(
-    {"embed_titan_v2", "embed_cohere_v3", "embed_cohere_v4", "embed_nova_2"}
+    {"embed_titan_v2", "embed_cohere_v3", "embed_cohere_v4", "embed_nova_2", "embed_openai"}
 )
 """The row of an embedding model holds exactly one of these words and no other."""
 

@@ -140,7 +140,7 @@ def ended(finish: FinishReason, usage: Usage, head: CompletionHead) -> JSONObjec
             "cache_write_tokens": usage.cache_write_tokens,
         },
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
     reason = _INCOMPLETE.get(finish)

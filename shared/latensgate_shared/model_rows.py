@@ -10,6 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 EMBEDDING_ROWS: Final = frozenset(
-    {"titan-embed-v2", "cohere-embed-v3", "cohere-embed-v4", "nova-embed-2"}
+    {"titan-embed-v2", "cohere-embed-v3", "cohere-embed-v4", "nova-embed-2", "openai-embed"}
 )
 """The others are of models that chat, and answer Responses too."""

@@ -7,6 +7,7 @@ long in silence: it is told not to.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, Protocol, Self, TypeAlias
@@ -19,13 +20,17 @@ from latensgate_enclave.chat import UnsupportedError
 from latensgate_enclave.chat_answer import Usage
 from latensgate_enclave.embeddings import EmbeddingsAnswer
 from latensgate_shared.errors import TooLargeError
-from latensgate_shared.limits import EMBEDDING_DIMENSIONS_MAX_COUNT
+from latensgate_shared.limits import (
+    EMBEDDING_DIMENSIONS_MAX_COUNT,
+    EMBEDDINGS_INPUTS_MAX_COUNT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latensgate_enclave.embeddings import EmbeddingsRequest
     from latensgate_enclave.http1 import HttpResponse
+    from latensgate_enclave.measured_upstreams import ModelRoute
     from latensgate_enclave.pii import TextPart
     from latensgate_shared.strict_json import JSONObject
 
@@ -61,6 +66,20 @@ class _Nova(msgspec.Struct):
     embeddings: Annotated[list[_NovaEmbedding], Meta(min_length=1, max_length=1)]
 
 
+class _OpenAIEmbedding(msgspec.Struct):
+    index: int
+    embedding: _Vector
+
+
+class _OpenAIUsage(msgspec.Struct, frozen=True):
+    prompt_tokens: Annotated[int, Meta(ge=0)] = 0
+
+
+class _OpenAI(msgspec.Struct):
+    data: list[_OpenAIEmbedding]
+    usage: _OpenAIUsage = _OpenAIUsage()
+
+
 @dataclass(frozen=True, slots=True)
 class Vectors:
     """What one call gave."""
@@ -82,6 +101,11 @@ class Family(Protocol):
         """Lengths of vectors that it can give; the first is what it gives unasked."""
         ...
 
+    @property
+    def cuts(self) -> bool:
+        """Whether the first numbers of its vectors are vectors, too."""
+        ...
+
     def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:
         """Return the body of InvokeModel."""
         ...
@@ -100,6 +124,7 @@ class TitanV2:
 
     texts_max_count = 1
     dimensions = (1024, 512, 256)
+    cuts = True
 
     def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:
         """Return the body of InvokeModel."""
@@ -117,6 +142,7 @@ class CohereV3:
 
     texts_max_count = 96
     dimensions: tuple[int, ...] = (1024,)
+    cuts = False
 
     def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:  # noqa: ARG002 -- it has one length alone
         """Return the body of InvokeModel."""
@@ -137,6 +163,7 @@ class CohereV4(CohereV3):
     """``cohere.embed-v4:0``."""
 
     dimensions = (1536, 1024, 512, 256)
+    cuts = True
 
     def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:
         """Return the body of InvokeModel."""
@@ -149,6 +176,7 @@ class Nova2:
 
     texts_max_count = 1
     dimensions = (3072, 1024, 384, 256)
+    cuts = True
 
     def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:
         """Return the body of InvokeModel."""
@@ -168,25 +196,74 @@ class Nova2:
         return Vectors([each.embedding for each in answer.embeddings], 0)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenAIFamily:
+    """Any model behind an upstream of kind ``openai``: its server knows what it can.
+
+    Attributes:
+        model_id: What the server calls it.
+        texts_max_count: Texts of one call.
+        dimensions: Not known here.
+        cuts: Left to the server.
+    """
+
+    model_id: str
+    texts_max_count: int = EMBEDDINGS_INPUTS_MAX_COUNT
+    dimensions: tuple[int, ...] = ()
+    cuts: bool = False
+
+    def body(self, texts: Sequence[str], dimensions: int | None) -> JSONObject:
+        """Return the body of ``POST /embeddings``."""
+        asked: JSONObject = {"model": self.model_id, "input": [*texts], "encoding_format": "float"}
+        return asked if dimensions is None else asked | {"dimensions": dimensions}
+
+    def vectors(self, body: bytes) -> Vectors:
+        """Read an answer; its entries may come in any order."""
+        answer = msgspec.json.decode(body, type=_OpenAI)
+        entries = sorted(answer.data, key=lambda each: each.index)
+        return Vectors([each.embedding for each in entries], answer.usage.prompt_tokens)
+
+
 FAMILIES: Final[dict[str, Family]] = {
     "embed_titan_v2": TitanV2(),
     "embed_cohere_v3": CohereV3(),
     "embed_cohere_v4": CohereV4(),
     "embed_nova_2": Nova2(),
 }
-"""Words of the capability table: the row of an embedding model has exactly one of them."""
+"""Words of the capability table: the row of an embedding model has exactly one."""
+_OPENAI_WORD: Final = "embed_openai"
 
 
-def family_of(able: frozenset[str]) -> Family:
+def family_of(able: frozenset[str], route: ModelRoute) -> Family:
     """Return the family that a capability row names.
 
     Raises:
-        UnsupportedError: The model makes no embeddings.
+        UnsupportedError: The model makes no embeddings, or not behind this kind of upstream.
     """
-    for word in sorted(able):
-        if word in FAMILIES:
+    if not route.is_bedrock and _OPENAI_WORD in able:
+        return OpenAIFamily(route.model_id)
+    for word in able & FAMILIES.keys():
+        if route.is_bedrock:
             return FAMILIES[word]
     raise UnsupportedError("this model makes no embeddings", param="model")
+
+
+def asked_dimensions(request: EmbeddingsRequest, family: Family) -> int | None:
+    """Return the length of vectors to ask the model for; they are cut to what the caller wants.
+
+    Models whose vectors may be cut are trained for it (their cards say Matryoshka): the first
+    numbers of a vector are a shorter one of the same text.
+
+    Raises:
+        UnsupportedError: The model cannot give vectors of this length.
+    """
+    wanted, known = request.dimensions, family.dimensions
+    if wanted is None or not known or wanted in known:
+        return wanted
+    longer = [each for each in known if each > wanted]
+    if not family.cuts or not longer:
+        raise UnsupportedError("this model gives no vectors of this length", param="dimensions")
+    return min(longer)
 
 
 def invoke_bodies(request: EmbeddingsRequest, family: Family, answer_max_bytes: int) -> list[bytes]:
@@ -201,11 +278,10 @@ def invoke_bodies(request: EmbeddingsRequest, family: Family, answer_max_bytes: 
         UnsupportedError: The model cannot give vectors of this length.
         TooLargeError: The answer would be longer than an answer may be.
     """
-    asked = request.dimensions
-    if asked is not None and asked not in family.dimensions:
-        raise UnsupportedError("this model gives no vectors of this length", param="dimensions")
+    asked = asked_dimensions(request, family)
     each = _FLOAT_BASE64_BYTES if request.encoding == "base64" else _FLOAT_JSON_MAX_BYTES
-    if len(request.texts) * (asked or family.dimensions[0]) * each > answer_max_bytes:
+    length = request.dimensions or max(family.dimensions, default=1)
+    if len(request.texts) * length * each > answer_max_bytes:
         raise TooLargeError("embeddings: fewer texts, fewer dimensions or base64 expected")
     step = family.texts_max_count
     return [
@@ -256,7 +332,7 @@ class CallReader:
         try:
             found = self.family.vectors(response.body)
         except (msgspec.DecodeError, RecursionError):
-            raise UpstreamError("Bedrock: the embeddings are not of the form expected") from None
+            raise UpstreamError("model: the embeddings are not of the form expected") from None
         counted = _TOKENS.fullmatch(response.headers.get(_TOKENS_HEADER, ""))
         tokens = found.tokens or (int(counted[0]) if counted else 0)
         return CallAnswer(found.vectors, Usage(tokens, 0), len(response.body))
@@ -274,11 +350,20 @@ def joined_answer(request: EmbeddingsRequest, calls: Sequence[CallAnswer]) -> Em
     """Put the vectors of all calls together.
 
     Raises:
-        UpstreamError: Not one vector for each text, all of one length: that which was asked for.
+        UpstreamError: Not one vector for each text, all of one length, none shorter than asked for.
     """
     vectors = [vector for call in calls for vector in call.vectors]
     lengths = {len(vector) for vector in vectors}
-    asked = request.dimensions
-    if len(vectors) != len(request.texts) or len(lengths) != 1 or asked not in {None, *lengths}:
-        raise UpstreamError("Bedrock: not one embedding of the length asked for to each text")
+    wanted = request.dimensions
+    if len(vectors) != len(request.texts) or len(lengths) != 1 or max(lengths) < (wanted or 1):
+        raise UpstreamError("model: not one embedding of the length asked for to each text")
+    if wanted is not None and lengths != {wanted}:
+        vectors = [_cut(vector, wanted) for vector in vectors]
     return EmbeddingsAnswer(vectors, sum(call.usage.prompt_tokens for call in calls))
+
+
+def _cut(vector: Sequence[float], dimensions: int) -> list[float]:
+    """Return the beginning of a vector, of length 1 again."""
+    kept = vector[:dimensions]
+    length = math.hypot(*kept) or 1.0
+    return [number / length for number in kept]
