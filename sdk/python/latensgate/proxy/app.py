@@ -199,6 +199,8 @@ def _fields(answer: httpx.Response, but: str = "content-length") -> list[tuple[s
         for name, value in answer.headers.multi_items()
         if name not in {"content-length", but}
     ]
+    if "retry-after-ms" in answer.headers:
+        return found
     return [*found, *retry_headers(answer.headers.get("retry-after"))]
 
 
