@@ -4,9 +4,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from latensgate_enclave.pii import Budget, Direction, TextPart, parse_policy
 from latensgate_enclave.pii.cache import CachedScanner, FindingsCache
 from latensgate_enclave.pii.errors import PIICacheError, PIIEngineError
 from latensgate_enclave.pii.findings import ALL_CATEGORIES, Category, Finding
+from latensgate_enclave.pii.protection import Protection
 from latensgate_enclave.pii.scanner import Scanner
 from latensgate_shared.errors import ErrorCode
 
@@ -166,3 +168,17 @@ def test_what_is_stored_twice_counts_once() -> None:
     cache.forget(b"r")
     assert cache.load(b"p", KEY) == FOUND
     assert cache.load(b"q", KEY) == ()
+
+
+def test_texts_of_the_request_are_remembered_and_those_of_the_answer_are_not() -> None:
+    cache, engine = FindingsCache(), Engine()
+    policy = parse_policy({"rules": {"EMAIL_ADDRESS": {"*": {"action": "mask"}}}})
+    remembering = scanner(cache, engine)
+    for turn in (1, 2):
+        protection = Protection.under(policy, engine, "t", SECRET, remembering)
+        prompt = [TextPart(TEXT, Direction.PROMPT)]
+        scanned = protection.scan_request(prompt, budget=Budget())
+        assert "ann@example.com" not in scanned.texts[0]
+        assert len(engine.asked) == turn
+        protection.scan_answer([TextPart(TEXT, Direction.ANSWER)], budget=Budget())
+        assert len(engine.asked) == turn + 1
