@@ -83,6 +83,8 @@ _Answer = TypeVar("_Answer", bound="ModelAnswer")
 _ASIDE_BYTES: Final = 8_192
 """Longer requests and answers are opened, checked, walked and translated, and longer texts scanned,
 in a thread: they must not hold up everyone else's frames."""
+LONG_BYTES: Final = _ASIDE_BYTES + 1
+"""Said of work that may take long, whatever its size."""
 CONTENT_MAX_BYTES: Final = SEALED_ANSWER_MAX_BYTES - 2 * CHUNK_FRAMED_MAX_BYTES
 """Of one answer, before it is sealed: nonce, framing and the final chunk need less than the rest,
 and one more chunk is kept for an error."""

@@ -1,15 +1,15 @@
 """A streamed answer: the steps of `pipeline`, with the answer leaving in pieces.
 
 Where the policy only flags what an answer holds, pieces leave as they come and the whole text is
-counted at the end. Where it masks or refuses, the answer is held until it is complete: a piece that
-has left cannot be taken back. Whatever goes wrong is told inside the seal, and every stream ends
-with its receipt, also one that its caller left.
+counted at the end. Where it masks or refuses, pieces leave as soon as nothing that follows can
+change them (`stream_guard`): a piece that has left cannot be taken back. Whatever goes wrong is
+told inside the seal, and every stream ends with its receipt, also one that its caller left.
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
@@ -21,7 +21,9 @@ from latensgate_enclave.chat_answer import (
 )
 from latensgate_enclave.chat_deltas import Collector, as_deltas
 from latensgate_enclave.operation import of_kind
-from latensgate_enclave.pii import Action, Budget, Direction
+from latensgate_enclave.pii import Budget
+from latensgate_enclave.pipeline import LONG_BYTES
+from latensgate_enclave.stream_guard import StreamGuard
 from latensgate_shared.answer_records import encode_error_record
 from latensgate_shared.errors import TooLargeError
 from latensgate_shared.limits import (
@@ -34,16 +36,16 @@ from latensgate_shared.sealed import AnswerSealer
 from latensgate_shared.stream_records import encode_stream_records
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from latensgate_enclave.chat_answer import ChatDelta
     from latensgate_enclave.operation import Forwarding, StreamRenderer
-    from latensgate_enclave.pii import Policy
     from latensgate_enclave.pipeline import Pipeline
     from latensgate_enclave.record import Record, StreamedHash
     from latensgate_enclave.steps import Opened, Released, Scanned, Sealed, Sink
     from latensgate_shared.error_answers import WireError
 
+_Given = ParamSpec("_Given")
 _PIECE_MAX_CHARS = 8_000
 """Characters of one content chunk: escaped in JSON at most 48 KB, so it fits into 64 KiB."""
 _CHUNK_OVERHEAD_BYTES = 64
@@ -92,9 +94,12 @@ class _StreamedAnswer:
         head = pipeline.completion_head(self._opened, admitted.operation)
         self._renderer = renderer = admitted.operation.stream_renderer(head, scanned.request)
         budget = Budget(max_chars=PII_ANSWER_MAX_CHARS)
-        for choice, call in enumerate(forwarded.calls):
-            await self._send_all(renderer.begin(choice))
-            await self._pass_on(call, scanned, renderer, budget)
+        try:
+            for choice, call in enumerate(forwarded.calls):
+                await self._send_all(renderer.begin(choice))
+                await self._pass_on(call, scanned, renderer, budget)
+        finally:
+            record.add_counts(scanned.protection.tally.counts())
         await self._send_all(renderer.end(record.usage or Usage(0, 0)))
 
     async def _pass_on(
@@ -102,24 +107,38 @@ class _StreamedAnswer:
     ) -> None:
         """Send what the model says to one call."""
         pipeline, record = self._pipeline, self._record
-        held, collected = _must_hold(scanned.protection.policy), Collector()
+        guard, collected = StreamGuard(scanned.protection, budget), Collector()
         try:
             async with aclosing(self._pieces(call)) as pieces:
                 async for deltas in pieces:
                     collected.add(deltas)
-                    if not held:
-                        await self._render_all(renderer, deltas)
+                    told = await self._guarded(scanned, guard.push, deltas)
+                    await self._render_all(renderer, told)
         finally:  # a stream that is cut has cost something, too
             if collected.usage is not None:
                 record.add_usage(collected.usage)
             elif self._is_answering:
                 record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
             self._is_answering = False
+        await self._render_all(renderer, await self._guarded(scanned, guard.end))
         record.lap("model")
         whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
-        answer = await pipeline.scan_answer(scanned, whole, budget, record)
-        if held:
-            await self._render_all(renderer, as_deltas(answer))
+        parts = await pipeline.work(collected.size_bytes, record.tenant_id, whole.parts)
+        left = scanned.protection.left_to_count(parts)
+        if left:  # it left as it came: the policy only flags there
+            await pipeline.scan_parts(left, scanned.protection.count_answer, budget, record)
+        record.lap("scan_answer")
+
+    async def _guarded(
+        self,
+        scanned: Scanned,
+        step: Callable[_Given, list[ChatDelta]],
+        *given: _Given.args,
+        **more: _Given.kwargs,
+    ) -> list[ChatDelta]:
+        """Apply the policy to pieces; in a thread where that may wait for another process."""
+        size = LONG_BYTES if scanned.protection.waits() else 0
+        return await self._pipeline.work(size, self._record.tenant_id, step, *given, **more)
 
     async def _pieces(self, call: Forwarding) -> AsyncGenerator[Sequence[ChatDelta]]:
         """Call the model; one that cannot stream this is asked for the whole answer."""
@@ -174,15 +193,6 @@ class _StreamedAnswer:
         if self._returned is None:
             self._returned = self._record.begin_hash()
         self._returned.update(body)
-
-
-def _must_hold(policy: Policy) -> bool:
-    """Whether the policy could change or refuse something of an answer."""
-    return any(
-        rule.action > Action.FLAG
-        for direction in (Direction.ANSWER, Direction.TOOL_ARGUMENTS)
-        for rule in policy.acting(direction).values()
-    )
 
 
 def _cut(delta: ChatDelta) -> Sequence[ChatDelta]:

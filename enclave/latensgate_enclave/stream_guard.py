@@ -134,6 +134,8 @@ class StreamGuard:
         if self._collected is not None:
             self._collected.add([ToolCallDelta(0, delta.arguments)])
             return []
+        if not delta.arguments.isascii() and _has_lone_surrogate(delta.arguments):
+            raise UpstreamError("Bedrock: the arguments of a tool call are no JSON object")
         told = "" if self._call is None else self._call.push(delta.arguments)
         return [ToolCallDelta(delta.index, told)] if told else []
 
@@ -164,3 +166,7 @@ class StreamGuard:
                 for each in answer.parts()
             ]
         )
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from latensgate_enclave.pii.apply import scan_texts
 from latensgate_enclave.pii.custom import scanner_for
+from latensgate_enclave.pii.errors import PIIHardFailError
 from latensgate_enclave.pii.restore import Restorer
 from latensgate_enclave.pii.surrogates import Surrogates
-from latensgate_enclave.pii.tally import Tally
+from latensgate_enclave.pii.tally import Tally, Verdict
 from latensgate_enclave.pii.windowed import WindowedScan, changes
 from latensgate_shared.pii_names import Action, Direction
 
@@ -124,9 +125,22 @@ class Protection:
         Raises:
             LatensgateError: As `scan_texts`.
         """
-        scanned = self.scan_answer(parts, budget=budget)
+        try:
+            scanned = self.scan_answer(parts, budget=budget)
+        except PIIHardFailError as error:
+            self.tally.take(Verdict(error.counts))
+            raise
         self.tally.take(scanned.verdict)
         return scanned.texts
+
+    def count_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
+        """Scan texts of an answer that have left already.
+
+        Raises:
+            LatensgateError: As `scan_texts`.
+        """
+        known = self.surrogates if len(self.surrogates) else None
+        return scan_texts(self.scanner, self.policy, parts, budget=budget, known=known)
 
     def left_to_count(self, parts: Sequence[TextPart]) -> list[TextPart]:
         """Return the texts of an answer that left without a scan, because nothing changes them."""

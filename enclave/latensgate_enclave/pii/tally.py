@@ -56,6 +56,10 @@ class Tally:
             for direction, count in directions.items():
                 self._acted[category, direction] += count
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return what was counted so far, also where it refuses."""
+        return _nested(self._acted)
+
     def verdict(self) -> Verdict:
         """Return the counts.
 
