@@ -92,8 +92,9 @@ def upstream_error(
 
 def response_error(response: HttpResponse) -> UpstreamError:
     """Return what an answer with another status than 200 means."""
+    name, status = error_name(response), response.status
     wait_ms = retry_after_ms(response.headers)
-    return upstream_error(error_name(response), status=response.status, retry_after_ms=wait_ms)
+    return upstream_error(name, response.body, status=status, retry_after_ms=wait_ms)
 
 
 def verify_success(response: HttpResponse) -> HttpResponse:
