@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Mapping
@@ -55,12 +57,28 @@ class Built(NamedTuple):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Three builds at once; the two of `core` in surroundings that have little in common."""
+    """Three images, made once for all test processes of a run."""
     demand_tools()
-    folder = tmp_path_factory.mktemp("images")
-    one = copy_checkout(folder / "one", at_s=1_000_000_000)
-    other = copy_checkout(folder / "another folder", one, reverse=True, at_s=1_900_000_000)
-    images = Built(folder / "core.eif", folder / "again.eif", folder / "sim.eif", one)
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, done = base / "images", base / "images-are-built"
+    images = Built(
+        folder / "core.eif", folder / "again.eif", folder / "sim.eif", folder / "one checkout"
+    )
+    with (base / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            build(images, folder)
+            done.touch()
+    return images
+
+
+def build(images: Built, folder: Path) -> None:
+    """Build all at once; the two of `core` in surroundings that have little in common."""
+    one = copy_checkout(images.checkout, at_s=1_000_000_000)
+    other = copy_checkout(folder / "another one", one, reverse=True, at_s=1_900_000_000)
     plain = {"TZ": "UTC", "LC_ALL": "C", "HOME": str(folder), "PATH": "/usr/bin:/bin"}
     strange = {"TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "HOME": "/nowhere", "USER": "another"}
     first = Surroundings(plain)
@@ -74,7 +92,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     for process in running:
         _, said = process.communicate()
         assert not process.returncode, said.decode()
-    return images
 
 
 @pytest.fixture(scope="module")
