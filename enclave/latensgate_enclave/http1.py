@@ -136,6 +136,7 @@ _FIELD: Final = re.compile(
 )
 _LENGTH: Final = re.compile(r"[0-9]{1,15}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % HTTP_CHUNK_SIZE_MAX_DIGITS)
+_CHUNK_HEAD: Final = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % HTTP_CHUNK_SIZE_MAX_DIGITS)
 _SINGLE: Final = frozenset({"content-length", "transfer-encoding", "connection"})
 _BODILESS: Final = frozenset({204, 304})
 
@@ -232,7 +233,8 @@ class ResponseReader:
     def _read_sized_body(self, events: list[ResponseEvent]) -> bool:
         return self._take_body(events) and self._end(events)
 
-    def _read_chunk_size(self, _events: list[ResponseEvent]) -> bool:
+    def _read_chunk_size(self, events: list[ResponseEvent]) -> bool:
+        self._read_whole_chunks(events)
         line = self._line(HTTP_CHUNK_SIZE_MAX_DIGITS)
         if line is None:
             return False
@@ -241,6 +243,20 @@ class ResponseReader:
         self._admit(int(line, 16))
         self._step = self._read_chunk if self._remaining else self._read_last_line
         return True
+
+    def _read_whole_chunks(self, events: list[ResponseEvent]) -> None:
+        """Take the chunks that are here from end to end; the steps judge everything else."""
+        at = 0
+        while head := _CHUNK_HEAD.match(self._buffer, at):
+            size = int(head[1], 16)
+            end = head.end() + size
+            if not size or size > self._body_left or not self._buffer.startswith(b"\r\n", end):
+                break
+            self._body_left -= size
+            events.append(bytes(self._buffer[head.end() : end]))
+            at = end + 2
+        if at:
+            del self._buffer[:at]
 
     def _read_chunk(self, events: list[ResponseEvent]) -> bool:
         if not self._take_body(events) or self._line(0) is None:

@@ -360,6 +360,8 @@ class Session:
         Raises:
             LatensgateError: `ERR_CANCELLED`: the connection is gone.
         """
+        if not self._writer.transport.get_write_buffer_size():
+            return  # what stands in `_unsent` is written soon, and bounded
         try:
             await self._writer.drain()
         except OSError:

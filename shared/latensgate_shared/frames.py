@@ -40,7 +40,7 @@ from latensgate_shared.frame_rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     _Members = dict[int | str, cbor.CBORValue]
 
@@ -237,10 +237,12 @@ class FrameConnection:
             raise IllegalError("a pong that answers no ping")
 
 
-def split_body(call_id: int, body: bytes) -> Iterator[Chunk]:
+def split_body(call_id: int, body: bytes) -> Iterable[Chunk]:
     """Cut a body in chunks of at most ``CHUNK_DATA_MAX_BYTES``; an empty body has none."""
-    for start in range(0, len(body), CHUNK_DATA_MAX_BYTES):
-        yield Chunk(call_id, body[start : start + CHUNK_DATA_MAX_BYTES])
+    size = CHUNK_DATA_MAX_BYTES
+    if 0 < len(body) <= size:
+        return (Chunk(call_id, body),)
+    return (Chunk(call_id, body[at : at + size]) for at in range(0, len(body), size))
 
 
 def _frame_length(data: bytes, start: int) -> int:
@@ -254,12 +256,11 @@ def _frame_length(data: bytes, start: int) -> int:
 
 
 def _prefixed(body: bytes) -> bytes:
-    if len(body) > limits.FRAME_MAX_BYTES:
-        raise IllegalError(
-            f"a frame of {len(body)} bytes, at most {limits.FRAME_MAX_BYTES} expected",
-            ErrorCode.ERR_TOO_LARGE,
-        )
-    return len(body).to_bytes(_PREFIX_BYTES, "big") + body
+    size, most = len(body), limits.FRAME_MAX_BYTES
+    if size > most:
+        text = f"a frame of {size} bytes, at most {most} expected"
+        raise IllegalError(text, ErrorCode.ERR_TOO_LARGE)
+    return size.to_bytes(_PREFIX_BYTES, "big") + body
 
 
 def _encode_chunk(chunk: Chunk) -> bytes:
@@ -307,11 +308,7 @@ def _decode_chunk(frame: bytes) -> Chunk | None:
 
 
 def _decode_flat(frame: bytes) -> Event | None:
-    """Read the frames that every call has besides its body, if no field holds an array or a map.
-
-    Returns:
-        None for everything else, as ``_decode_chunk``.
-    """
+    """Read heads and ends whose fields hold no array or map; None as ``_decode_chunk``."""
     make = _FLAT.get(frame[:2])
     if make is None or len(frame) <= len(_CHUNK_HEAD):
         return None

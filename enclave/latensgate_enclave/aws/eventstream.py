@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 from zlib import crc32
 
@@ -89,14 +91,23 @@ class EventStreamDecoder:
         return total, headers
 
 
+_CACHED_MAX_BYTES: Final = 256
+"""Of headers: those of Bedrock's events are half as long, and the same in every message."""
+
+
 def _parse_message(message: bytes, headers_bytes: int) -> EventMessage:
     payload_end = len(message) - _CHECKSUM.size
     if crc32(message[:payload_end]) != _CHECKSUM.unpack_from(message, payload_end)[0]:
         raise EventStreamError("event stream: the checksum of a message is wrong")
     payload_start = _PRELUDE.size + headers_bytes
-    return EventMessage(
-        _parse_headers(message[_PRELUDE.size : payload_start]), message[payload_start:payload_end]
-    )
+    headers = message[_PRELUDE.size : payload_start]
+    parse = _parse_headers if headers_bytes > _CACHED_MAX_BYTES else _parse_short_headers
+    return EventMessage(parse(headers), message[payload_start:payload_end])
+
+
+@lru_cache(maxsize=64)  # a stream has one message a token, and some kinds of them
+def _parse_short_headers(data: bytes) -> Mapping[str, HeaderValue]:
+    return MappingProxyType(_parse_headers(data))
 
 
 def _parse_headers(data: bytes) -> dict[str, HeaderValue]:
