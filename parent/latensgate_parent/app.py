@@ -189,7 +189,9 @@ class Parent:
         self._parts = parts
         self._gateway = _gateway(parts)
         self._counted = CountedApp(self._gateway, parts.metrics)
-        self._operators = OperatorApp(parts.metrics, self._is_ready, self.drain_enclaves)
+        self._operators = OperatorApp(
+            parts.metrics, self._is_ready, self.drain_enclaves, parts.fleet
+        )
 
     async def serve(
         self,

@@ -1,21 +1,25 @@
-"""The operators' listener: metrics, readiness, draining the enclaves. Never public."""
+"""The operators' listener: metrics, readiness, drain, credentials of upstreams. Never public."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from latensgate_parent import operator_upstreams
 from latensgate_parent.http.errors import GatewayError, error_response
 from latensgate_parent.http.exchange import CorrelationIds, headers_of
 from latensgate_parent.http.fields import single
 from latensgate_parent.metrics import CONTENT_TYPE
+from latensgate_parent.operator_upstreams import hand_over, list_missing, show_attestation
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
 if TYPE_CHECKING:
     from latensgate_parent.http.asgi_types import ASGIScope, Receive, Send
     from latensgate_parent.metrics import Metrics
+    from latensgate_parent.operator_upstreams import CredentialFleet
+    from latensgate_shared.strict_json import JSONObject
 
 DRAIN_PATH: Final = "/drain"
 DRAIN_HEADER: Final = "Latensgate-Operator"
@@ -30,27 +34,37 @@ Drain: TypeAlias = Callable[[], Awaitable[Mapping[str, int | None]]]
 
 
 class OperatorApp:
-    """An ASGI application: ``GET /metrics``, ``GET /ready``, ``POST /drain``.
+    """An ASGI application: metrics, readiness, drain, and credentials of upstreams.
+
+    ``GET /metrics``, ``GET /ready``, ``POST /drain``, ``GET /upstreams``,
+    ``GET /enclave-attestation``, ``POST /upstream-credential``.
 
     Args:
         metrics: What is shown.
         is_ready: Whether clients should be sent here.
         drain: Drains the enclaves.
+        fleet: The enclaves, for credentials of upstreams.
     """
 
-    def __init__(self, metrics: Metrics, is_ready: Callable[[], bool], drain: Drain) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        is_ready: Callable[[], bool],
+        drain: Drain,
+        fleet: CredentialFleet,
+    ) -> None:
+        self._fleet = fleet
         self._metrics = metrics
         self._is_ready = is_ready
         self._drain = drain
         self._ids = CorrelationIds()
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Answer one request; no route takes a body."""
-        del receive
+        """Answer one request."""
         if scope["type"] != "http":
             return
         try:
-            await self._answer(scope, send)
+            await self._answer(scope, receive, send)
         except LatensgateError as error:
             told = error_response(error, self._ids.new())
             await send(
@@ -62,7 +76,7 @@ class OperatorApp:
             )
             await send({"type": "http.response.body", "body": told.body})
 
-    async def _answer(self, scope: ASGIScope, send: Send) -> None:
+    async def _answer(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         match scope["method"], scope["path"]:
             case "GET", "/metrics":
                 await _send(send, _READY, self._metrics.exposition(), CONTENT_TYPE)
@@ -71,26 +85,34 @@ class OperatorApp:
                 status = _READY if ready else _NOT_READY
                 await _send(send, status, json.dumps({"ready": ready}).encode())
             case "POST", "/drain":
-                _check_operator(scope)
+                _check_operator(scope, _DRAIN_VALUE)
                 body = json.dumps({"enclaves": dict(await self._drain())})
                 await _send(send, _READY, body.encode())
+            case "GET", operator_upstreams.LIST_PATH:
+                await _send_json(send, await list_missing(self._fleet))
+            case "GET", operator_upstreams.ATTESTATION_PATH:
+                query = cast("bytes", scope.get("query_string", b""))
+                await _send_json(send, await show_attestation(self._fleet, query))
+            case "POST", operator_upstreams.CREDENTIAL_PATH:
+                _check_operator(scope, b"upstream-credential")
+                await _send_json(send, await hand_over(self._fleet, receive))
             case _:
                 raise GatewayError(ErrorCode.ERR_NOT_FOUND, "There is no such route.")
 
 
-def _check_operator(scope: ASGIScope) -> None:
+def _check_operator(scope: ASGIScope, value: bytes) -> None:
     """Demand what a browser does not send for a foreign page: the header, and an address as host.
 
     Raises:
         GatewayError: ``ERR_FORBIDDEN``.
     """
     headers = headers_of(scope)
-    named = single(headers, DRAIN_HEADER.lower().encode()) == _DRAIN_VALUE
+    named = single(headers, DRAIN_HEADER.lower().encode()) == value
     host = (single(headers, b"host") or b"").decode("latin-1")
     if not named or not _is_address(host):
         raise GatewayError(
             ErrorCode.ERR_FORBIDDEN,
-            f"Header {DRAIN_HEADER}: drain, and an address as Host expected.",
+            f"Header {DRAIN_HEADER}: {value.decode()}, and an address as Host expected.",
         )
 
 
@@ -101,6 +123,10 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return name == "localhost"
     return True
+
+
+async def _send_json(send: Send, value: JSONObject) -> None:
+    await _send(send, _READY, json.dumps(value).encode())
 
 
 async def _send(send: Send, status: int, body: bytes, content_type: bytes = _JSON) -> None:

@@ -46,6 +46,18 @@ QUESTION: Final = "In one sentence: why is the sky blue?"
     help="A model name of applications and the Bedrock model id it leads to.",
 )
 @click.option(
+    "--openai-alias",
+    "openai_aliases",
+    multiple=True,
+    metavar="NAME=MODEL_ID",
+    help="A model name that a simulated OpenAI-compatible upstream answers.",
+)
+@click.option(
+    "--openai-forward",
+    metavar="URL",
+    help="A plain server of that interface which answers it, such as http://127.0.0.1:8000.",
+)
+@click.option(
     "--enclaves",
     "count",
     type=click.IntRange(1, 8),
@@ -78,6 +90,8 @@ def main(  # noqa: PLR0913 -- a command's options
     model: str,
     bedrock: bool,
     aliases: tuple[str, ...],
+    openai_aliases: tuple[str, ...],
+    openai_forward: str | None,
     count: int,
     regions: tuple[str, ...],
     port: int | None,
@@ -95,6 +109,8 @@ def main(  # noqa: PLR0913 -- a command's options
         model=model,
         bedrock=bedrock,
         aliases=_parse_aliases(aliases),
+        openai_aliases=_parse_aliases(openai_aliases),
+        openai_forward=openai_forward,
         enclaves=count,
         regions=regions,
         port=port,

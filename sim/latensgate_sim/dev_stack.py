@@ -16,6 +16,7 @@ from latensgate_sim import local_model
 from latensgate_sim.deployment import (
     ALIASES,
     Alias,
+    UpstreamAliases,
     create_release_key,
     deployment_toml,
     launch_enclave,
@@ -33,6 +34,8 @@ from latensgate_sim.gateway import (
     write_settings,
 )
 from latensgate_sim.launcher import LISTEN_TIMEOUT_S, EnclaveNotStartedError
+from latensgate_sim.openai_upstream import OpenAIUpstream
+from latensgate_sim.operator import make_operator_key, push_credential
 from latensgate_sim.real_bedrock import BedrockForwarder
 from latensgate_sim.world import World, WorldConfig
 
@@ -63,6 +66,8 @@ class StackOptions:
         bedrock: Ask the real Bedrock instead.
         aliases: Names of applications to Bedrock model ids, or to ids with a row of `policy.toml`,
             besides or in place of the usual ones.
+        openai_aliases: Names to models of a simulated OpenAI-compatible upstream.
+        openai_forward: A plain server of that interface that answers them instead.
         enclaves: How many processes.
         regions: The first one is where enclaves run.
         port: Of the gateway; None: the usual one, or any that is free.
@@ -75,6 +80,8 @@ class StackOptions:
     model: str = "auto"
     bedrock: bool = False
     aliases: Mapping[str, str | Alias] = field(default_factory=dict[str, "str | Alias"])
+    openai_aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    openai_forward: str | None = None
     enclaves: int = 2
     regions: Sequence[str] = ("us-east-1",)
     port: int | None = None
@@ -136,6 +143,7 @@ class DevStack:
                 self._life.callback(self.stop_parent)
                 self.start_parent()
                 self._admit_client()
+                self.push_upstream_credential()
 
     def _world_config(self) -> WorldConfig:
         engine = None if self.options.bedrock else load_model(self.options.model, self._console)
@@ -145,7 +153,13 @@ class DevStack:
             local=engine,
             nitro_root_path=self.options.nitro_root,
             forward=forwarder() if self.options.bedrock else None,
+            openai=self._upstream(),
         )
+
+    def _upstream(self) -> OpenAIUpstream | None:
+        if not self.options.openai_aliases:
+            return None
+        return OpenAIUpstream(forward=self.options.openai_forward)
 
     def _config(self) -> Path:
         own = self.options.aliases.items()
@@ -153,7 +167,11 @@ class DevStack:
             **ALIASES,
             **{name: to if isinstance(to, Alias) else Alias(to) for name, to in own},
         }
-        deployment = deployment_toml(self.options.regions, aliases=aliases)
+        upstream = None
+        if self.options.openai_aliases:
+            operator_key = make_operator_key(self._signing_key)
+            upstream = UpstreamAliases(operator_key, self.options.openai_aliases)
+        deployment = deployment_toml(self.options.regions, aliases=aliases, upstream=upstream)
         return write_config(self.world.folder / "measured", self.world, deployment)
 
     def _start_enclaves(self, config: Path) -> None:
@@ -186,6 +204,21 @@ class DevStack:
         """
         self.gateway = start_gateway(self.plan, log=self._log("parent"))
         self.gateway.wait_ready()
+
+    @property
+    def _signing_key(self) -> Path:
+        return self.world.folder / "upstream-operator.pem"
+
+    def push_upstream_credential(self) -> None:
+        """Bring the upstream's key into the enclaves as an operator does; again after a restart.
+
+        Raises:
+            GatewayNotStartedError: They did not take it.
+        """
+        upstream = self.world.config.openai
+        if upstream is None:
+            return
+        push_credential(self.plan, self._signing_key, upstream.key, self.client_environment)
 
     def stop_parent(self) -> None:
         """Stop the parent as an operator does; safe to call again."""

@@ -29,6 +29,7 @@ from latensgate_shared.calls import (
     UsageAnswer,
     UsageCall,
 )
+from latensgate_shared.calls_upstream import UpstreamCredentialAnswer
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.limits import SEALED_ANSWER_MAX_BYTES, USAGE_TOTALS_MAX_BYTES
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         CredentialsCall,
         InferenceCall,
     )
+    from latensgate_shared.calls_upstream import UpstreamCredentialCall
 
 _AnswerT = TypeVar("_AnswerT", bound="Message")
 
@@ -144,6 +146,10 @@ class ConnectedEnclave:
     async def configure_kms(self, call: ConfigureKMSCall) -> ConfigureKMSAnswer:
         """Return when the KMS gate is open. Raises as ``infer``."""
         return await self._ask(call, ConfigureKMSAnswer, CONTROL_TIMEOUT_MS)
+
+    async def upstream_credential(self, call: UpstreamCredentialCall) -> UpstreamCredentialAnswer:
+        """Hand over a sealed credential, or ask which are missing. Raises as ``infer``."""
+        return await self._ask(call, UpstreamCredentialAnswer, CONTROL_TIMEOUT_MS)
 
     async def drain(self) -> DrainAnswer:
         """Have it take no further requests. Raises as ``infer``."""

@@ -15,7 +15,7 @@ from latensgate_parent.link.member import Member
 from latensgate_parent.link.registry import KeyRegistry
 from latensgate_parent.link.supervisor import Supervisor, Surroundings, pause_s
 from latensgate_parent.link.usage import fetch_usage
-from latensgate_shared.calls import BedrockState
+from latensgate_shared.calls import AttestationCall, BedrockState
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from latensgate_parent.link.interfaces import Enclave, EnclaveStatus
     from latensgate_parent.link.open_calls import OnOrphan
     from latensgate_parent.store.interfaces import DocumentStore
+    from latensgate_shared.calls import AttestationAnswer
+    from latensgate_shared.calls_upstream import UpstreamCredentialAnswer, UpstreamCredentialCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,29 @@ class EnclaveFleet:
         else:
             self._tell(LinkEventKind.USAGE_STORED, member)
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Enclaves that are connected."""
+        return [member.name for member in self._members if member.link is not None]
+
+    async def attestation_of(self, name: str, nonce: bytes) -> AttestationAnswer:
+        """Return the attestation of one enclave, freshly proven. Raises as ``drain``."""
+        return await self._connected(name).attestation(AttestationCall(nonce))
+
+    async def upstream_credential(
+        self, name: str, call: UpstreamCredentialCall
+    ) -> UpstreamCredentialAnswer:
+        """Hand a sealed credential over, or ask which are missing. Raises as ``drain``."""
+        link = self._connected(name).link
+        assert link is not None  # noqa: S101  # `_connected` has looked
+        return await link.upstream_credential(call)
+
+    def _connected(self, name: str) -> Member:
+        for member in self._members:
+            if member.name == name and member.link is not None:
+                return member
+        raise EnclaveError("no enclave of this name is connected", code=ErrorCode.ERR_NOT_FOUND)
+
     async def drain(self, name: str) -> int:
         """Have an enclave take no further requests, and store its totals.
 
@@ -205,12 +230,11 @@ class EnclaveFleet:
             EnclaveError: ``ERR_NOT_FOUND``: no enclave of this name; or it could not be asked.
             EnclaveLostError: The connection ended.
         """
-        for member in self._members:
-            if member.name == name and member.link is not None:
-                answer = await member.link.drain()
-                await self._collect(member)
-                return answer.open_calls
-        raise EnclaveError("no enclave of this name is connected", code=ErrorCode.ERR_NOT_FOUND)
+        member = self._connected(name)
+        assert member.link is not None  # noqa: S101  # `_connected` has looked
+        answer = await member.link.drain()
+        await self._collect(member)
+        return answer.open_calls
 
 
 def _reaches_model(member: Member) -> bool:

@@ -255,8 +255,9 @@ def test_a_failure_in_the_middle_is_sealed_behind_what_has_left(kind: FaultKind)
             assert EMAIL not in told.text
             sent = b"".join(each.body for each in told.records if each.error is None)
             assert is_hash_of(told.private["returned"], sent)
-            assert told.values.usage is None
-            assert made.parts.receipts.totals()[TENANT]["requests"] == 0
+            assert told.values.usage is not None
+            assert told.values.usage["estimated"] is True  # it has cost something all the same
+            assert made.parts.receipts.totals()[TENANT]["requests"] == 1
 
     scenario()
 

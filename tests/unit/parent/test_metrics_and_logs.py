@@ -17,6 +17,7 @@ from latensgate_parent.logs import JSONLog
 from latensgate_parent.metered_store import MeteredReceipts
 from latensgate_parent.metrics import Metrics, Observers
 from latensgate_parent.operator_app import OperatorApp
+from latensgate_parent.operator_upstreams import CredentialFleet
 from latensgate_parent.store.interfaces import ReceiptQuery, StartRecord, StoreError
 from latensgate_shared.errors import ErrorCode
 from surface_bench import GOOD, TENANT, SurfaceBench, ToldFleet
@@ -163,7 +164,7 @@ def operate(
     async def receive() -> Message:
         raise AssertionError
 
-    app = OperatorApp(Metrics(), lambda: ready, drain)
+    app = OperatorApp(Metrics(), lambda: ready, drain, cast("CredentialFleet", None))
     scope: Message = {"type": "http", "method": method, "path": path, "headers": headers or []}
     asyncio.run(app(scope, receive, send))
     asyncio.run(app({"type": "lifespan"}, receive, send))

@@ -23,6 +23,7 @@ from latensgate.cli.models import models
 from latensgate.cli.policy import policy
 from latensgate.cli.proxy import proxy
 from latensgate.cli.tenant import tenant
+from latensgate.cli.upstream_credential import upstream_credential
 from latensgate.cli.usage import usage
 from latensgate.cli.verify import verify
 
@@ -51,6 +52,7 @@ for command in (
     models,
     policy,
     proxy,
+    upstream_credential,
     tenant,
     usage,
     verify,
