@@ -66,6 +66,10 @@ class ChatModelRequest:
         """Return every text that the request would forward."""
         return request_parts(self.chat)
 
+    def attachments(self) -> int:
+        """Count what goes on that no scan can look into."""
+        return sum(self.chat.attachments().values())
+
     def with_texts(self, texts: Sequence[str]) -> Self | None:
         """Return the request with its texts replaced; None where a masked name calls no tool."""
         masked = with_request_texts(self.chat, texts)

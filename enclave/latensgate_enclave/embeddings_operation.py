@@ -63,6 +63,10 @@ class EmbeddingsModelRequest:
         """Return every text that the request would forward."""
         return self.inner.parts()
 
+    def attachments(self) -> int:
+        """Count what goes on that no scan can look into: nothing."""
+        return 0
+
     def with_texts(self, texts: Sequence[str]) -> Self | None:
         """Return the request with its texts replaced."""
         return type(self)(self.inner.with_texts(texts))

@@ -117,6 +117,10 @@ class ModelRequest(Protocol):
         """Return every text that the request would forward."""
         ...
 
+    def attachments(self) -> int:
+        """Count what goes on that no scan can look into."""
+        ...
+
     def with_texts(self, texts: Sequence[str]) -> Self | None:
         """Return the request with its texts replaced; None where a masked name calls no tool."""
         ...

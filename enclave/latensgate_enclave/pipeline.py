@@ -33,6 +33,7 @@ from latensgate_enclave.model_traits import ModelTraits
 from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError
+from latensgate_enclave.pii.attachments import judge_attachments
 from latensgate_enclave.protect import protection_of
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
@@ -252,6 +253,7 @@ class Pipeline:
             LatensgateError: `ERR_PII_HARD_FAIL`, `ERR_PII_ENGINE` or `ERR_TOO_LARGE`.
         """
         request, size = admitted.request, admitted.size_bytes
+        judge_attachments(request.attachments(), admitted.protection.policy, record.add_counts)
         parts = await self.work(size, record.tenant_id, request.parts)
         budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)
         protection = admitted.protection

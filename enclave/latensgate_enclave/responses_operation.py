@@ -55,6 +55,10 @@ class ResponsesModelRequest:
         """Return every text that the request would forward."""
         return self.inner.parts()
 
+    def attachments(self) -> int:
+        """Count what goes on that no scan can look into."""
+        return self.inner.attachments()
+
     def with_texts(self, texts: Sequence[str]) -> Self | None:
         """Return the request with its texts replaced; None where a masked name calls no tool."""
         masked = self.inner.with_texts(texts)

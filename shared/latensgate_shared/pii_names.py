@@ -48,10 +48,15 @@ class Category(Enum):
     """A term of a policy's own deny list."""
     CUSTOM = "CUSTOM"
     """What a policy's own recognizer finds, unless it names another category."""
+    ATTACHMENT = "ATTACHMENT"
+    """An image, a sound or a binary document, which nobody can look into (ADR 0031)."""
 
 
 OF_POLICIES: Final = frozenset({Category.DENY_LISTED, Category.CUSTOM})
 """Found by what a policy itself brings, and by no engine."""
+
+UNSEEN: Final = frozenset({Category.ATTACHMENT})
+"""Counted and refused as a whole: there is no text to find anything in, and nothing to mask."""
 
 NAME_CATEGORIES: Final = frozenset(
     {Category.PERSON, Category.LOCATION, Category.ORGANIZATION, Category.NRP}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from latensgate_shared.pii_names import NAME_CATEGORIES, OF_POLICIES, Category
+from latensgate_shared.pii_names import NAME_CATEGORIES, OF_POLICIES, UNSEEN, Category
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ __all__ = [
     "without_explained",
 ]
 
-ALL_CATEGORIES: Final = frozenset(Category) - OF_POLICIES
+ALL_CATEGORIES: Final = frozenset(Category) - OF_POLICIES - UNSEEN
 """All that an engine can find."""
 CERTAIN: Final = 1.0
 """Score of a finding whose check digits are right, and of nothing else."""

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from enclave_client import Told, ask, chat, tell, tool
+from enclave_client import Told, ask, chat, fields, tell, tool
 from enclave_doubles import bench, in_loop
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.strict_json import JSONObject, JSONValue
@@ -212,3 +212,35 @@ async def test_fields_that_a_model_is_not_sent_stand_in_the_receipt() -> None:
         body = chat(seed=1, prediction={"type": "content", "content": "x"}, metadata={"a": "b"})
         told = await tell(made, ask(made, body))
         assert told.private["fields_dropped"] == ["metadata", "prediction", "seed"]
+
+
+_HARD = ErrorCode.ERR_PII_HARD_FAIL
+IMAGE: JSONObject = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+SEEN: JSONObject = {"messages": [{"role": "user", "content": [IMAGE]}]}
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        (None, None),
+        ("allow", None),
+        ("mask", ErrorCode.ERR_PII_HARD_FAIL),
+        ("fail", ErrorCode.ERR_PII_HARD_FAIL),
+    ],
+)
+def test_attachments_go_on_as_the_policy_says_and_are_counted(
+    action: str | None, code: ErrorCode | None
+) -> None:
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            policy: JSONObject = {"rules": {"ATTACHMENT": {"prompt": {"action": action}}}}
+            inside = fields(made, policy=policy) if action else None
+            told = await tell(made, ask(made, chat() | SEEN, inside=inside))
+            assert told.code is code
+            pii = cast("JSONObject", told.private["pii"])
+            assert pii["counts"] == {"ATTACHMENT": {"prompt": 1}}
+            assert bool(made.world.home.bedrock.seen) == (code is None)
+
+    scenario()
