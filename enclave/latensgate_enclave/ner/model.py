@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -72,6 +73,8 @@ def load_finder(directory: Path, expected_digest: str) -> Callable[[str], list[E
     """
     if model_digest(directory) != expected_digest:
         raise ModelError("the model is not the pinned one")
+    # A library that spaCy loads and nothing here uses opens one to see whether there is IPv6.
+    socket.has_ipv6 = False
     spacy = import_module("spacy")
     language = cast("_Language", spacy.load(directory, exclude=list(_UNUSED)))
     if language.pipe_names != ["ner"]:

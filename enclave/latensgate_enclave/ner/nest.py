@@ -29,8 +29,12 @@ SLOTS_PER_NEST: Final = 64
 """Workers that one loaded model can become, one after another; then it is loaded anew."""
 _COMMAND: Final = struct.Struct("<cI")
 _READ_BYTES: Final = 65_536
-_ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "BLIS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-"""One thread a worker: there is a worker for each processor."""
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",  # there is a worker for each processor
+    "BLIS_NUM_THREADS": "1",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/nonexistent",  # else libraries ask for it, over a socket to a name service
+}
 
 
 def worker_command(

@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -234,9 +235,11 @@ def test_only_names_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return _language(*pipes)
 
     monkeypatch.setattr(model, "import_module", _returning(SimpleNamespace(load=load)))
+    monkeypatch.setattr(socket, "has_ipv6", True)
     digest = model_digest(tmp_path)
     assert load_finder(tmp_path, digest)("Ann") == [ANN]
     assert "parser" in asked[0]
+    assert not socket.has_ipv6  # nothing probes for it
     pipes.append("parser")
     with pytest.raises(ModelError):
         load_finder(tmp_path, digest)
