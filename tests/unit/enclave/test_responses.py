@@ -22,7 +22,7 @@ OUTPUT = {"type": "function_call_output", "call_id": "c", "output": "done"}
 USER = {"role": "user", "content": "hi"}
 
 
-def parsed(**members: object) -> ParsedResponses:
+def parsed(**members: Any) -> ParsedResponses:  # noqa: ANN401 -- JSON
     return parse_responses_request({"model": "m", "input": "hi", **members})
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llm_comply.schema import _BUNDLED_SPEC as SPEC
-from llm_comply.schema import SSE_EVENT_TO_SCHEMA, SpecLoader
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -35,9 +34,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:Deprecati
 OPERATION = ResponsesOperation()
 HEAD = CompletionHead("resp_0123", 1_790_000_000, "m")
 USAGE = Usage(3, 2, 1, 1, 1)
-SCHEMA = SpecLoader(str(SPEC))
+SCHEMA_OF: Any = import_module("llm_comply.schema")
+SCHEMA = SCHEMA_OF.SpecLoader(str(SCHEMA_OF._BUNDLED_SPEC))  # noqa: SLF001 -- the schema itself
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "name": "f",
+    "parameters": {"type": "object"},
+    "strict": False,
+}
 
 
 def request(*, summary: bool = False) -> ResponsesModelRequest:
@@ -76,7 +81,7 @@ def judged(raw: list[bytes]) -> list[Any]:
     for number, event in enumerate(events):
         assert event["sequence_number"] == number
         EVENTS.validate_python(event)
-        name = SSE_EVENT_TO_SCHEMA.get(event["type"])
+        name = SCHEMA_OF.SSE_EVENT_TO_SCHEMA.get(event["type"])
         assert name is None or SCHEMA.validate(event, name) == []
         assert name is not None or event["type"].startswith("response.reasoning")
     return events
