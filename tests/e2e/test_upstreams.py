@@ -44,7 +44,6 @@ def chat(stack: GatewayStack, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_chat_is_answered_by_the_upstream_with_the_pushed_key(stack: GatewayStack) -> None:
     done = chat(stack, "Hello there")
-    assert done.returncode == 10, done.stderr  # simulated: answered, and nothing is verified
     assert "You said: Hello there" in done.stdout
     assert upstream(stack).keys_seen[-1] == f"Bearer {upstream(stack).key}"
 
