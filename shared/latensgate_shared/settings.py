@@ -211,7 +211,9 @@ def require_settings(
 def _told(error: MalformedError) -> SettingsError:
     """Give an error of a form its field: what stands before the first colon."""
     place, _, problem = error.detail.partition(": ")
-    return SettingsError(place, problem) if problem else SettingsError("document", place)
+    if place.startswith(("settings", "signature", "document")):
+        return SettingsError(place, problem)
+    return SettingsError("document", error.detail)
 
 
 def _settings(value: JSONValue, named: bytes) -> TenantSettings:
