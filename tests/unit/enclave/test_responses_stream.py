@@ -35,7 +35,7 @@ OPERATION = ResponsesOperation()
 HEAD = CompletionHead("resp_0123", 1_790_000_000, "m")
 USAGE = Usage(3, 2, 1, 1, 1)
 SCHEMA_OF: Any = import_module("llm_comply.schema")
-SCHEMA = SCHEMA_OF.SpecLoader(str(SCHEMA_OF._BUNDLED_SPEC))  # noqa: SLF001 -- the schema itself
+SCHEMA = SCHEMA_OF.SpecLoader(str(SCHEMA_OF._BUNDLED_SPEC))
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 TOOL: dict[str, Any] = {
     "type": "function",
