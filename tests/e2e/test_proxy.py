@@ -129,6 +129,12 @@ def test_core_dumps_are_off(proxy: ProxyProcess) -> None:
     assert line.split()[4:6] == ["0", "0"]
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a configuration, which holds a key: it is read only if it is the user's alone."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
 def ended(environment: dict[str, str], *arguments: object) -> tuple[int, str]:
     process = start_proxy(environment, *arguments)
     try:
@@ -143,7 +149,7 @@ def test_it_does_not_start_with_another_image(stack: GatewayStack, tmp_path: Pat
     pcr0 = stack.dev.enclaves[0].device.measurements.pcr0.hex()
     text = told.read_text()
     assert pcr0 in text
-    (tmp_path / "dev.toml").write_text(text.replace(pcr0, "ab" * 48))
+    write_private(tmp_path / "dev.toml", text.replace(pcr0, "ab" * 48))
     own = {
         **stack.environment,
         "LATENSGATE_CONFIG_DIR": str(tmp_path),
@@ -171,11 +177,11 @@ def test_it_does_not_start_without_a_gateway(stack: GatewayStack) -> None:
         closed.bind(("127.0.0.1", 0))
         text = (stack.folder / "dev.toml").read_text()
         own = stack.folder / "away"
-        own.mkdir()
+        own.mkdir(mode=0o700)
         away = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        (own / "dev.toml").write_text(text.replace(stack.url, away))
+        write_private(own / "dev.toml", text.replace(stack.url, away))
         code, out = ended({**stack.environment, "LATENSGATE_CONFIG_DIR": str(own)}, "--port", 0)
-    assert (code, "unreachable" in out) == (20, True)
+    assert (code, "unreachable" in out) == (20, True), out
 
 
 def test_sigterm_ends_it_well(stack: GatewayStack) -> None:
