@@ -289,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the names of http.server
+    do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - the names of http.server
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         del timestamp
