@@ -12,7 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from enclave_client import EMAIL, ask, chat, fields
-from enclave_doubles import TENANT, Accident, Bench, bench, in_loop
+from enclave_doubles import (
+    TENANT,
+    Accident,
+    Bench,
+    bench,
+    deliver_credential,
+    in_loop,
+)
 from latensgate.verify.document import parse_untrusted_document
 from latensgate_enclave.service import Service
 from latensgate_enclave.session import Room
@@ -38,6 +45,7 @@ from latensgate_shared.calls import (
     UsageCall,
     request_frame,
 )
+from latensgate_shared.calls_upstream import UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import HeadMap, Request
 from latensgate_shared.limits import (
@@ -51,6 +59,7 @@ from latensgate_shared.sealed import open_answer
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
 from latensgate_sim.identity import Credentials
+from latensgate_sim.openai_upstream import OpenAIUpstream
 from latensgate_sim.world import ACCOUNT
 
 
@@ -318,3 +327,16 @@ async def test_what_is_not_served_is_refused() -> None:
             await it.service(Request(2, "health", {"extra": 1}), b"", heard)
         assert caught.value.code is ErrorCode.ERR_MALFORMED
         assert heard.head_fields is None
+
+
+@in_loop
+async def test_the_parent_is_told_which_upstreams_lack_a_credential() -> None:
+    async with bench(openai=OpenAIUpstream()) as made:
+        await made.open()
+        room = Room(4)
+        it = Enclave(made, room, Service(made.pipeline, made.supervisor, made.identity, room))
+        heard = await it.call(UpstreamCredentialCall())
+        assert heard.head_fields == {"missing": "house"}
+        deliver_credential(made, "sk-of-nobody")
+        heard = await it.call(UpstreamCredentialCall())
+        assert heard.head_fields == {}
