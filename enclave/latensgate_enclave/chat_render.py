@@ -134,7 +134,8 @@ class ChunkRenderer:
     def _reasoning(self, delta: ReasoningDelta) -> JSONObject:
         """Tell the text as it comes; the block as a whole once it is signed."""
         if delta.redacted is not None:
-            return {"thinking_blocks": [_thinking(delta)]}
+            hidden: JSONObject = {"thinking_blocks": [_thinking(delta)]}
+            return {"reasoning_content": delta.text, **hidden} if delta.text else hidden
         if delta.signature is None:
             self._thought.append(delta.text)
             return {"reasoning_content": delta.text}

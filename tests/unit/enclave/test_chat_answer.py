@@ -206,6 +206,7 @@ def test_thoughts_stand_beside_the_answer_with_what_takes_them_back() -> None:
         ReasoningDelta(signature="c2ln"),
         ReasoningDelta(redacted="AAA="),
         ReasoningDelta("x", "c2ln"),
+        ReasoningDelta("y", redacted="AAA="),
     )
     again = {"type": "thinking", "thinking": "x", "signature": "c2ln"}
     assert rendered(renderer, *deltas) == [
@@ -214,6 +215,7 @@ def test_thoughts_stand_beside_the_answer_with_what_takes_them_back() -> None:
         chunk({"thinking_blocks": [told[0]]}),
         chunk({"thinking_blocks": [told[1]]}),
         chunk({"reasoning_content": "x", "thinking_blocks": [again]}),
+        chunk({"reasoning_content": "y", "thinking_blocks": [told[1]]}),
     ]
 
 

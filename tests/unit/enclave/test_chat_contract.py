@@ -18,7 +18,7 @@ from latensgate_enclave.chat_operation import ChatModelRequest
 from latensgate_enclave.chat_values import RequestInvalidError, UnsupportedError
 from latensgate_enclave.measured import ModelRoute
 from latensgate_enclave.model_traits import CAPABILITIES, ModelTraits
-from latensgate_enclave.operation import Forwarding
+from latensgate_enclave.operation import Forwarding, of_kind
 from latensgate_shared.strict_json import JSONObject, JSONValue
 from paths import REPOSITORY
 
@@ -177,3 +177,16 @@ def test_a_model_that_cannot_see_it_refuses_an_attachment(word: str, part: JSONO
     with pytest.raises(RequestInvalidError) as caught:
         request.translate(ROUTE, ModelTraits(CAPABILITIES - {word}))
     assert caught.value.param == "messages[0].content[1]"
+
+
+def test_a_value_of_another_operation_is_a_mistake_of_ours() -> None:
+    assert of_kind("x", str) == "x"
+    with pytest.raises(TypeError):
+        of_kind("x", int)
+
+
+def test_a_masked_name_calls_no_tool() -> None:
+    request = asked({})
+    texts = [part.text for part in request.parts()]
+    assert request.with_texts(texts) is not None
+    assert request.with_texts(["<X>"] * len(texts)) is None

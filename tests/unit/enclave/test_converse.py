@@ -17,7 +17,11 @@ from latensgate_enclave.aws.bedrock import (
     verify_success,
 )
 from latensgate_enclave.aws.converse import build_converse_body, offered_tools
-from latensgate_enclave.aws.converse_answer import ConverseStream, parse_converse_answer
+from latensgate_enclave.aws.converse_answer import (
+    ConverseReader,
+    ConverseStream,
+    parse_converse_answer,
+)
 from latensgate_enclave.aws.eventstream import EventMessage
 from latensgate_enclave.aws.sigv4 import SigningScope
 from latensgate_enclave.chat import (
@@ -32,11 +36,13 @@ from latensgate_enclave.chat_answer import (
     ChatAnswer,
     ChatDelta,
     Finished,
+    ReasoningDelta,
     TextDelta,
     ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.chat_shape import Shape
 from latensgate_enclave.http1 import HttpResponse
 from latensgate_enclave.model_traits import ModelTraits
 from latensgate_shared.errors import ErrorCode
@@ -418,13 +424,13 @@ def response(status: int, body: bytes = b"{}", **headers: str) -> HttpResponse:
     ("status", "name", "code"),
     [
         (400, "ValidationException", ErrorCode.ERR_UPSTREAM_REFUSED),
-        (403, "AccessDeniedException", ErrorCode.ERR_UPSTREAM),
+        (403, "AccessDeniedException", ErrorCode.ERR_UPSTREAM_DENIED),
         (404, "ResourceNotFoundException", ErrorCode.ERR_MODEL_UNKNOWN),
         (408, "ModelTimeoutException", ErrorCode.ERR_UPSTREAM_TIMEOUT),
         (429, "ThrottlingException", ErrorCode.ERR_UPSTREAM_THROTTLED),
         (429, "SomethingNew", ErrorCode.ERR_UPSTREAM_THROTTLED),
         (429, "ModelNotReadyException", ErrorCode.ERR_UPSTREAM_THROTTLED),
-        (400, "ServiceQuotaExceededException", ErrorCode.ERR_UPSTREAM_THROTTLED),
+        (400, "ServiceQuotaExceededException", ErrorCode.ERR_UPSTREAM_QUOTA),
         (424, "ModelErrorException", ErrorCode.ERR_UPSTREAM),
         (500, "InternalServerException", ErrorCode.ERR_UPSTREAM),
     ],
@@ -485,3 +491,46 @@ def test_logging_state(body: bytes, *, is_on: bool) -> None:
 def test_logging_state_unknown_is_an_error(failed: HttpResponse) -> None:
     with pytest.raises(UpstreamError):
         parse_logging_state(failed)
+
+
+def test_hidden_thoughts_are_handed_on_unread() -> None:
+    hidden: JSONObject = {"reasoningContent": {"redactedContent": "AAA="}}
+    assert parse(answer(hidden, {"text": "a"})).reasoning == (ReasoningBlock(redacted="AAA="),)
+    pieces: list[JSONObject] = [{"text": "hm"}, {"signature": "c2ln"}, {"redactedContent": "AAA="}]
+    thoughts = [
+        event("contentBlockDelta", contentBlockIndex=0, delta={"reasoningContent": piece})
+        for piece in pieces
+    ]
+    assert stream(START, *thoughts, text("a", 1), STOP, USAGE)[:4] == [
+        ReasoningDelta("hm"),
+        ReasoningDelta(signature="c2ln"),
+        ReasoningDelta(redacted="AAA="),
+        TextDelta("a"),
+    ]
+
+
+@pytest.mark.parametrize("member", ["signature", "redactedContent"])
+def test_what_no_scan_reads_holds_no_words(member: str) -> None:
+    piece: JSONObject = {"reasoningContent": {member: "mail bob@example.com"}}
+    words = event("contentBlockDelta", contentBlockIndex=0, delta=piece)
+    with pytest.raises(UpstreamError):
+        stream(START, words, STOP, USAGE)
+
+
+def test_a_shaped_stream_is_read_as_a_whole_answer_is() -> None:
+    plain, shaped = ConverseReader(OFFERED), ConverseReader(OFFERED, Shape(answer_tool="give"))
+    assert isinstance(plain.stream(), ConverseStream)
+    start: JSONObject = {"toolUse": {"toolUseId": "t", "name": "give"}}
+    messages = [
+        START,
+        event("contentBlockStart", contentBlockIndex=0, start=start),
+        tool_piece(0, '{"a"'),
+        tool_piece(0, ":1}"),
+        block_stop(0),
+        event("messageStop", stopReason="tool_use"),
+        USAGE,
+    ]
+    reader = shaped.stream()
+    deltas = [delta for message in messages for delta in reader.receive(message)]
+    reader.close()
+    assert deltas == [TextDelta('{"a"'), TextDelta(":1}"), Finished("stop"), Usage(1, 2)]

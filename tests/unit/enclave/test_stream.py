@@ -10,18 +10,23 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+from msgspec import structs
 
 from enclave_client import EMAIL, Told, ask, chat, fields, is_hash_of, open_told, run, tell, tool
 from enclave_doubles import TENANT, Accident, Bench, Recording, bench, in_loop, nothing
 from latensgate_enclave import stream as stream_module
 from latensgate_enclave.chat_answer import (
+    ChatAnswer,
     ChatDelta,
     Finished,
+    ReasoningDelta,
     TextDelta,
     ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.chat_values import ToolCall
+from latensgate_enclave.operation import Forwarding
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Released
@@ -198,9 +203,50 @@ def test_long_pieces_are_cut_so_that_they_fit(*, held: bool) -> None:
             assert said(told) == text
             assert json.loads(arguments(told)) == json.loads(long)
             assert max(map(len, sink.pieces)) <= CHUNK_FRAMED_MAX_BYTES
-            assert told.values.usage is None  # the model told none
+            assert told.values.usage is not None
+            assert told.values.usage["estimated"] is True  # the model told none
 
     scenario()
+
+
+@in_loop
+async def test_a_long_thought_is_cut_and_its_signature_follows() -> None:
+    async with bench() as made:
+        await made.open()
+        thoughts = [ReasoningDelta("x" * 20_000, "c2ln"), ReasoningDelta("y" * 9_000)]
+        pipeline = scripted(made, [*thoughts, TextDelta("a"), Finished("stop"), Usage(1, 1)])
+        told = await tell(made, ask(made, stream=True), pipeline=pipeline)
+        assert told.code is None
+        found = "".join(str(delta.get("reasoning_content") or "") for delta in told.deltas)
+        assert (found.count("x"), found.count("y")) == (20_000, 9_000)
+        assert "c2ln" in told.text
+
+
+class Unary:
+    """An upstream that answers in one piece, to a request that streams."""
+
+    async def converse(self, call: Forwarding, witness: Callable[[JSONObject], None]) -> ChatAnswer:
+        assert call.whole
+        witness({"host": "scripted"})
+        return ChatAnswer(("a",), (ToolCall("id", "look_up", {}),), "tool_calls", Usage(1, 1))
+
+
+@in_loop
+async def test_a_whole_answer_is_streamed_at_its_end() -> None:
+    async with bench() as made:
+        await made.open()
+        upstream = cast("Upstreams", Unary())
+        policy = made.parts.configuration.policy
+        able = {name: words - {"tools_streaming"} for name, words in policy.capabilities.items()}
+        configuration = structs.replace(
+            made.parts.configuration, policy=structs.replace(policy, capabilities=able)
+        )
+        parts = replace(made.parts, upstream=upstream, configuration=configuration)
+        asked = ask(made, chat(tools=[tool()]), stream=True)
+        told = await tell(made, asked, pipeline=Pipeline(parts, nothing))
+        assert told.code is None
+        assert (said(told), arguments(told)) == ("a", "{}")
+        assert finish_reasons(told) == ["tool_calls"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', '{"a": "\ud800"}'])
