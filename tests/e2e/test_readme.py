@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gateway_stack import GatewayStack, gateway_stack
@@ -26,7 +28,8 @@ COMMANDS = [
     for line in text.splitlines()
 ]
 OF_MAKE = [command for command in COMMANDS if command.startswith("make ")]
-OF_BIN = [command for command in COMMANDS if command.startswith(".venv/bin/")]
+OF_SERVERS = [command for command in COMMANDS if "latensgate proxy" in command]
+OF_BIN = [each for each in COMMANDS if each.startswith(".venv/bin/") and each not in OF_SERVERS]
 SNIPPETS = [text for kind, text in BLOCKS if kind == "python"]
 DOCUMENT = "attestation/prod-20260421T223340Z-f1f05745.cbor"
 BIN = Path(sys.executable).parent
@@ -49,7 +52,8 @@ def folder(stack: GatewayStack, tmp_path: Path) -> Path:
 
 
 def test_nothing_is_left_out() -> None:
-    assert len(OF_MAKE) + len(OF_BIN) == len(COMMANDS)
+    assert len(OF_MAKE) + len(OF_BIN) + len(OF_SERVERS) == len(COMMANDS)
+    assert len(OF_SERVERS) == 1
     assert len(OF_BIN) >= 15
     assert len(SNIPPETS) == 1
 
@@ -85,6 +89,28 @@ def test_commands(command: str, stack: GatewayStack, folder: Path) -> None:
     )
     assert done.returncode in expected_codes(command), done.stdout + done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize("command", OF_SERVERS)
+def test_servers_serve_until_they_are_stopped(
+    command: str, stack: GatewayStack, folder: Path
+) -> None:
+    program, *words = shlex.split(command)
+    started = [str(BIN / Path(program).name), *words, "--port", "0"]
+    environment = {**os.environ, **stack.environment}
+    with subprocess.Popen(
+        started, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout is not None
+            told = next(line for line in running.stdout if "http://127.0.0.1:" in line)
+            url = re.search(r"http://127\.0\.0\.1:[0-9]+", told)
+            assert url is not None
+            assert httpx.get(f"{url[0]}/status", trust_env=False).json()["status"] == "simulated"
+        finally:
+            running.send_signal(signal.SIGINT)
+        running.stdout.read()
+    assert running.returncode == 0
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
