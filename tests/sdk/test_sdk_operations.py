@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
 from pydantic import BaseModel
 
-from latensgate import AsyncLatensgate, Latensgate, errors, receipt_of
+from latensgate import AsyncLatensgate, Latensgate, NoReceiptError, errors, receipt_of
 from latensgate_shared.errors import ErrorCode
 from latensgate_sim.faults import throttled
-from sdk_gateway import Gateway
+from sdk_gateway import Asked, Gateway, Told
 from stack import MODEL
 
 MakeAsyncClient = Callable[..., AsyncLatensgate]
@@ -113,7 +114,7 @@ def test_embeddings_raw_and_async(lg: Latensgate, make_async: MakeAsyncClient) -
         ({"input": ["a", " "]}, "input[1]", ErrorCode.ERR_REQUEST_INVALID),
         ({"input": ""}, "input", ErrorCode.ERR_REQUEST_INVALID),
         ({"input": []}, "input", ErrorCode.ERR_REQUEST_INVALID),
-        ({"input": "a", "dimensions": 7}, "dimensions", ErrorCode.ERR_UNSUPPORTED),
+        ({"input": "a", "dimensions": 2048}, "dimensions", ErrorCode.ERR_UNSUPPORTED),
         ({"input": "a", "model": MODEL}, "model", ErrorCode.ERR_UNSUPPORTED),
         ({"input": "a", "extra_body": {"x": 1}}, "x", ErrorCode.ERR_UNSUPPORTED),
     ],
@@ -305,3 +306,33 @@ def test_a_stream_that_fails_says_so_twice(lg: Latensgate, gateway: Gateway) -> 
         kinds.extend(event.type for event in stream)
     assert kinds[-1] == "response.failed"
     assert receipt_of(caught.value).outcome == "failed"
+
+
+CUTS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "the end": lambda events: events[:-1],
+    "most of it": lambda events: events[:4],
+    "one in the middle": lambda events: events[:4] + events[5:],
+    "two the other way round": lambda events: [*events[:3], events[4], events[3], *events[5:]],
+    "one twice": lambda events: [*events[:4], *events[3:]],
+}
+
+
+@needs_responses
+@pytest.mark.parametrize("name", CUTS)
+def test_a_stream_of_responses_that_is_not_whole_is_an_error(
+    lg: Latensgate, gateway: Gateway, name: str
+) -> None:
+    def twist(asked: Asked, told: Told) -> Told:
+        if not asked.inference:
+            return told
+        events = [each for each in told.body.split(b"\n\n") if each.startswith(b"data:")]
+        return replace(told, body=b"\n\n".join([*CUTS[name](events), b""]))
+
+    gateway.twist = twist
+    kinds: list[str] = []
+    stream = responses(lg).create(model=MODEL, input="word " * 200, stream=True)
+    with pytest.raises((errors.AnswerInvalid, errors.AnswerTruncated)) as caught:
+        kinds.extend(event.type for event in stream)
+    assert isinstance(caught.value, errors.LatensgateClientError)
+    with pytest.raises(NoReceiptError):
+        receipt_of(stream)
