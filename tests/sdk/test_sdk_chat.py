@@ -200,7 +200,7 @@ def test_models_are_listed_and_found(lg: Latensgate, gateway: Gateway) -> None:
     assert lg.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError) as caught:
         lg.models.retrieve("gpt-none")
-    assert caught.value.code == "ERR_MODEL_UNKNOWN"
+    assert caught.value.code == "model_not_found"
     assert {asked.path for asked in gateway.asked} == {"/api/models"}
 
 
@@ -262,7 +262,7 @@ def test_errors_outside_the_seal(
     assert isinstance(error, base)
     assert isinstance(error, errors.LatensgateClientError)
     assert error.error_code is code
-    assert error.code == code.name
+    assert error.code == code.openai_code
     assert error.type == code.openai_type
     assert error.status_code == code.http_status
     assert error.retryable is code.retryable
