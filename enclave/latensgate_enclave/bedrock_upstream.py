@@ -8,6 +8,7 @@ from latensgate_enclave.aws.bedrock import bedrock_scope, response_error, runtim
 from latensgate_enclave.aws.eventstream import EventStreamDecoder
 from latensgate_enclave.aws.sigv4 import sign
 from latensgate_enclave.upstream import Prepared
+from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -71,9 +72,15 @@ class BedrockProvider:
         """
         decoder, stream = EventStreamDecoder(), reader.stream()
         async for piece in reply:
-            for message in decoder.receive(piece):
-                deltas = stream.receive(message)
-                if deltas:
-                    yield deltas
+            found: list[ChatDelta] = []
+            try:
+                for message in decoder.messages(piece):
+                    found += stream.receive(message)
+            except LatensgateError:
+                if found:  # what was said before it
+                    yield found
+                raise
+            if found:
+                yield found
         decoder.close()
         stream.close()

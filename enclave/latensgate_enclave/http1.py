@@ -245,18 +245,22 @@ class ResponseReader:
         return True
 
     def _read_whole_chunks(self, events: list[ResponseEvent]) -> None:
-        """Take the chunks that are here from end to end; the steps judge everything else."""
-        at = 0
+        """Take the chunks that are here from end to end; the steps judge everything else.
+
+        They become one piece: where chunks end means nothing, and tokens come in bursts.
+        """
+        at, pieces = 0, list[bytes]()
         while head := _CHUNK_HEAD.match(self._buffer, at):
             size = int(head[1], 16)
             end = head.end() + size
             if not size or size > self._body_left or not self._buffer.startswith(b"\r\n", end):
                 break
             self._body_left -= size
-            events.append(bytes(self._buffer[head.end() : end]))
+            pieces.append(bytes(self._buffer[head.end() : end]))
             at = end + 2
-        if at:
+        if pieces:
             del self._buffer[:at]
+            events.append(b"".join(pieces))
 
     def _read_chunk(self, events: list[ResponseEvent]) -> bool:
         if not self._take_body(events) or self._line(0) is None:

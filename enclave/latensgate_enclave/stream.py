@@ -108,11 +108,13 @@ class _StreamedAnswer:
         """Send what the model says to one call."""
         pipeline, record = self._pipeline, self._record
         guard, collected = StreamGuard(scanned.protection, budget), Collector()
+        # In a thread where the scan may wait for another process.
+        size = LONG_BYTES if scanned.protection.waits() else 0
         try:
             async with aclosing(self._pieces(call)) as pieces:
                 async for deltas in pieces:
                     collected.add(deltas)
-                    told = await self._guarded(scanned, guard.push, deltas)
+                    told = await self._guarded(size, guard.push, deltas)
                     await self._render_all(renderer, told)
         finally:  # a stream that is cut has cost something, too
             if collected.usage is not None:
@@ -120,7 +122,7 @@ class _StreamedAnswer:
             elif self._is_answering:
                 record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
             self._is_answering = False
-        await self._render_all(renderer, await self._guarded(scanned, guard.end))
+        await self._render_all(renderer, await self._guarded(size, guard.end))
         record.lap("model")
         whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
         parts = await pipeline.work(collected.size_bytes, record.tenant_id, whole.parts)
@@ -131,13 +133,12 @@ class _StreamedAnswer:
 
     async def _guarded(
         self,
-        scanned: Scanned,
+        size: int,
         step: Callable[_Given, list[ChatDelta]],
         *given: _Given.args,
         **more: _Given.kwargs,
     ) -> list[ChatDelta]:
-        """Apply the policy to pieces; in a thread where that may wait for another process."""
-        size = LONG_BYTES if scanned.protection.waits() else 0
+        """Apply the policy to pieces."""
         return await self._pipeline.work(size, self._record.tenant_id, step, *given, **more)
 
     async def _pieces(self, call: Forwarding) -> AsyncGenerator[Sequence[ChatDelta]]:

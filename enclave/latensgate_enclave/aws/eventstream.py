@@ -18,7 +18,7 @@ from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import EVENT_HEADERS_MAX_BYTES, EVENT_MESSAGE_MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 HeaderValue: TypeAlias = bool | int | bytes | str
 
@@ -60,16 +60,18 @@ class EventStreamDecoder:
         Raises:
             EventStreamError: A checksum, a length or a header is wrong. Give the stream up.
         """
+        return list(self.messages(data))
+
+    def messages(self, data: bytes) -> Iterator[EventMessage]:
+        """As ``receive``, but one by one: those before a fault can still be used."""
         self._buffer += data
-        messages: list[EventMessage] = []
         while len(self._buffer) >= _PRELUDE.size:
             total, headers = self._prelude()
             if len(self._buffer) < total:
                 break
             message = bytes(self._buffer[:total])
             del self._buffer[:total]
-            messages.append(_parse_message(message, headers))
-        return messages
+            yield _parse_message(message, headers)
 
     def close(self) -> None:
         """Say that the stream ended.
