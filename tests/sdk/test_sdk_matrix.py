@@ -12,7 +12,11 @@ import pytest
 from paths import REPOSITORY
 
 VERSIONS = {"openai1_60": "1.60.0", "openai1": "1.109.1", "openai2": "2.54.0"}
-TESTS = ("tests/sdk/test_sdk_chat.py", "tests/sdk/test_sdk_helpers.py")
+TESTS = (
+    "tests/sdk/test_sdk_chat.py",
+    "tests/sdk/test_sdk_helpers.py",
+    "tests/sdk/test_sdk_operations.py",
+)
 
 
 @pytest.mark.parametrize("name", VERSIONS)
