@@ -53,7 +53,6 @@ def render_completion(
         "choices": [_choice(number, each, request) for number, each in enumerate(answers)],
         "usage": usage.to_openai(),
         "service_tier": "default",
-        "system_fingerprint": None,
     }
 
 

@@ -61,7 +61,6 @@ def test_completion() -> None:
         ],
         "usage": USAGE,
         "service_tier": "default",
-        "system_fingerprint": None,
     }
 
 
