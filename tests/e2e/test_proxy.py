@@ -180,7 +180,8 @@ def test_it_does_not_start_without_a_gateway(stack: GatewayStack) -> None:
         own.mkdir(mode=0o700)
         away = f"http://127.0.0.1:{closed.getsockname()[1]}"
         write_private(own / "dev.toml", text.replace(stack.url, away))
-        code, out = ended({**stack.environment, "LATENSGATE_CONFIG_DIR": str(own)}, "--port", 0)
+        other = {"LATENSGATE_CONFIG_DIR": str(own), "LATENSGATE_BASE_URL": away}
+        code, out = ended({**stack.environment, **other}, "--port", 0)
     assert (code, "unreachable" in out) == (20, True), out
 
 
