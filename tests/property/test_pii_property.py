@@ -11,6 +11,7 @@ from latensgate_enclave.pii import (
     Category,
     Direction,
     Finding,
+    Floor,
     Policy,
     PolicyError,
     Rule,
@@ -203,3 +204,40 @@ def test_a_policy_is_read_or_refused_with_a_typed_error(document: object) -> Non
         policy = parse_policy(document)
         assert not policy.holds
         assert policy.digest().startswith("sha384:")
+
+
+LAYERED = st.builds(
+    lambda base, listed, allowed: Policy(base.rules, {allowed: listed.rules} if allowed else {}),
+    POLICIES,
+    POLICIES,
+    st.frozensets(st.sampled_from(["a", "b"])),
+)
+
+
+@given(LAYERED, LAYERED, LAYERED, st.sampled_from(["A", "b", "c"]))
+def test_with_allow_lists_the_join_stays_a_lattice_never_weaker_for_any_value(
+    one: Policy, two: Policy, three: Policy, value: str
+) -> None:
+    assert one.joined(two) == two.joined(one)
+    assert one.joined(one) == one
+    assert one.joined(two).joined(three) == one.joined(two.joined(three))
+    joined = one.joined(two)
+    for direction in Direction:
+        strictest = joined.acting_on(direction, value)
+        for policy in (one, two):
+            for category, rule in policy.acting_on(direction, value).items():
+                assert strictest[category].action >= rule.action
+                assert (strictest[category].threshold or 0) <= (rule.threshold or 0) or (
+                    rule.threshold is None
+                )
+
+
+@given(POLICIES, LAYERED, LAYERED, st.sampled_from(["A", "b", "c"]))
+def test_nothing_is_ever_weaker_than_a_floor_without_ranges(
+    floor: Policy, tenant: Policy, request: Policy, value: str
+) -> None:
+    effective = Floor(floor).effective(tenant, request)
+    for direction in Direction:
+        acting = effective.acting_on(direction, value)
+        for category, rule in floor.acting_on(direction, value).items():
+            assert acting[category].action >= rule.action
