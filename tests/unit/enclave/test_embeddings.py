@@ -173,6 +173,7 @@ def test_every_text_is_seen_and_put_back() -> None:
     assert [part.text for part in request.parts()] == ["a", "b"]
     assert request.with_texts(["c", "d"]) == OPERATION.parse(asked(input=["c", "d"], user="u"))
     assert "'a'" not in repr(request)
+    assert request.attachments() == 0
 
 
 def test_an_answer_that_would_be_too_long_is_not_asked_for() -> None:

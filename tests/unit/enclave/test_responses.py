@@ -103,7 +103,9 @@ def test_images_and_documents() -> None:
     image = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
     document = {"type": "input_file", "file_data": "data:text/plain;base64,YQ=="}
     parts = [image, {**image, "detail": "low"}, document, {**document, "filename": "a.txt"}]
-    (message,) = parsed(input=[{"role": "user", "content": parts}]).chat.messages
+    said_with: Any = [{"role": "user", "content": parts}]
+    assert OPERATION.parse({"model": "m", "input": said_with}).attachments() == 2
+    (message,) = parsed(input=said_with).chat.messages
     assert [each.kind for each in message.attachments] == ["image", "image", "document", "document"]
 
 
