@@ -80,7 +80,11 @@ def test_settings_from_the_command_line_to_the_receipt(
         answer = asking.chat.completions.create(model=model, messages=messages)  # type: ignore[arg-type]  # plain dicts
         assert EMAIL in str(answer.choices[0].message.content)
         pieces = asking.chat.completions.create(model=model, messages=messages, stream=True)  # type: ignore[arg-type]  # plain dicts
-        streamed = "".join(each.choices[0].delta.content or "" for each in pieces if each.choices)
+        streamed = "".join(
+            each.choices[0].delta.content or ""
+            for each in pieces
+            if not isinstance(each, tuple) and each.choices
+        )
         assert EMAIL in streamed
 
     pins = list((tmp_path / "state" / "settings").iterdir())
