@@ -18,7 +18,7 @@ from latensgate_parent.link.interfaces import EnclaveError, EnclaveLostError
 from latensgate_parent.link.supervisor import Duty, pause_s
 from latensgate_parent.store.interfaces import ArchivedDocument, StoreError
 from latensgate_shared import calls
-from latensgate_shared.calls import Operation
+from latensgate_shared.call_forms import Operation
 from latensgate_shared.errors import ErrorCode
 from link_doubles import CONTENT, inference_call
 from link_fleet import (

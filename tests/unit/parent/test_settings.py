@@ -190,7 +190,7 @@ def test_deployment(tmp_path: Path) -> None:
         "[models.b]\n[models.a]\n"
     )
     found = load_deployment(file)
-    assert (found.models, found.refuses_logging) == (("a", "b"), False)
+    assert ([each.name for each in found.models], found.refuses_logging) == (["a", "b"], False)
     assert len(found.egress_destinations()) == 7
     assert "sts.us-east-1.amazonaws.com:443" in found.egress_destinations()
     assert found.digest.startswith("sha384:")
