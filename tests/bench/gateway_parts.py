@@ -76,8 +76,9 @@ class SealingClient:
     The attestation is not verified: other benchmarks measure that, and it is not paid per request.
     """
 
-    def __init__(self, stack: GatewayStack) -> None:
+    def __init__(self, stack: GatewayStack, model: str = MODEL) -> None:
         self._stack = stack
+        self._model = model
         told = httpx.get(f"{stack.url}/api/attestation", trust_env=False).json()
         key = parse_manifest(base64.b64decode(told["manifest"])).hpke_keys[0]
         self._key = SealingKey(key.suite, key.public_key)
@@ -90,9 +91,12 @@ class SealingClient:
     def _request(
         self, text: str, more: dict[str, object], *, keyed: bool
     ) -> tuple[bytes, AnswerSecret]:
-        asked = {"model": MODEL, "messages": [{"role": "user", "content": text}], **more}
+        asked = {"model": self._model, "messages": [{"role": "user", "content": text}], **more}
         outer = Outer(
-            self._attestation_hash, MODEL, self._stack.tenant_id, stream=bool(more.get("stream"))
+            self._attestation_hash,
+            self._model,
+            self._stack.tenant_id,
+            stream=bool(more.get("stream")),
         )
         fields = RequestFields(uuid7(), int(time.time() * 1000))
         plaintext = build_plaintext(fields, json.dumps(asked).encode())
