@@ -144,8 +144,8 @@ class StreamLoad:
         )
         self._open += 1
         self.seen.most_open = max(self.seen.most_open, self._open)
+        count = 0
         try:
-            count = 0
             async for chunk in stream:
                 count += bool(chunk.choices and chunk.choices[0].delta.content)
                 if count > leave_at:

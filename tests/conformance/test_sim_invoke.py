@@ -49,6 +49,10 @@ def invoke(world: World, clients: Clients, model_id: str, body: object) -> tuple
     return json.loads(answer["body"].read()), int(headers["x-amzn-bedrock-input-token-count"])
 
 
+def code_of(error: ClientError) -> str | None:
+    return error.response.get("Error", {}).get("Code")
+
+
 def test_titan(world: World, clients: Clients) -> None:
     told, tokens = invoke(world, clients, embeddings.TITAN_ID, TITAN)
     assert len(told["embedding"]) == 1024
@@ -107,7 +111,7 @@ def test_nova(world: World, clients: Clients) -> None:
 def test_what_no_model_takes(world: World, clients: Clients, model_id: str, body: object) -> None:
     with pytest.raises(ClientError) as caught:
         invoke(world, clients, model_id, body)
-    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert code_of(caught.value) == "ValidationException"
 
 
 def test_embedding_models_do_not_converse(world: World, clients: Clients) -> None:
@@ -122,4 +126,4 @@ def test_faults_strike_here_too(world: World, clients: Clients) -> None:
     world.home.bedrock.faults.on(throttled())
     with pytest.raises(ClientError) as caught:
         invoke(world, clients, embeddings.TITAN_ID, TITAN)
-    assert caught.value.response["Error"]["Code"] == "ThrottlingException"
+    assert code_of(caught.value) == "ThrottlingException"

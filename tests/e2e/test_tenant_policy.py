@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from gateway_stack import GatewayStack, gateway_stack
 from latensgate import Latensgate
@@ -76,15 +77,14 @@ def test_settings_from_the_command_line_to_the_receipt(
 
     with client(running, tmp_path / "state", tenant_root=tenant_root) as asking:
         model = asking.models.list().data[0].id
-        messages = [{"role": "user", "content": f"Please repeat {EMAIL} to me"}]
-        answer = asking.chat.completions.create(model=model, messages=messages)  # type: ignore[arg-type]  # plain dicts
+        asks: ChatCompletionUserMessageParam = {
+            "role": "user",
+            "content": f"Please repeat {EMAIL} to me",
+        }
+        answer = asking.chat.completions.create(model=model, messages=[asks])
         assert EMAIL in str(answer.choices[0].message.content)
-        pieces = asking.chat.completions.create(model=model, messages=messages, stream=True)  # type: ignore[arg-type]  # plain dicts
-        streamed = "".join(
-            each.choices[0].delta.content or ""
-            for each in pieces
-            if not isinstance(each, tuple) and each.choices
-        )
+        pieces = asking.chat.completions.create(model=model, messages=[asks], stream=True)
+        streamed = "".join(each.choices[0].delta.content or "" for each in pieces if each.choices)
         assert EMAIL in streamed
 
     pins = list((tmp_path / "state" / "settings").iterdir())
@@ -100,4 +100,4 @@ def test_settings_from_the_command_line_to_the_receipt(
             client(running, tmp_path / f"state{version}", tenant_root=tenant_root) as asking,
             pytest.raises(LatensgateClientError, match="SETTINGS"),
         ):
-            asking.chat.completions.create(model=model, messages=messages)  # type: ignore[arg-type]  # plain dicts
+            asking.chat.completions.create(model=model, messages=[asks])

@@ -206,8 +206,12 @@ def test_a_policy_is_read_or_refused_with_a_typed_error(document: object) -> Non
         assert policy.digest().startswith("sha384:")
 
 
+def layered(base: Policy, listed: Policy, allowed: frozenset[str]) -> Policy:
+    return Policy(base.rules, {allowed: listed.rules} if allowed else {})
+
+
 LAYERED = st.builds(
-    lambda base, listed, allowed: Policy(base.rules, {allowed: listed.rules} if allowed else {}),
+    layered,
     POLICIES,
     POLICIES,
     st.frozensets(st.sampled_from(["a", "b"])),

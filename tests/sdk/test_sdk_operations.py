@@ -122,8 +122,9 @@ def test_embeddings_raw_and_async(lg: Latensgate, make_async: MakeAsyncClient) -
 def test_embeddings_that_are_refused(
     lg: Latensgate, asked: dict[str, Any], param: str, code: ErrorCode
 ) -> None:
+    members: dict[str, Any] = {"model": TITAN, **asked}
     with pytest.raises(errors.LatensgateClientError) as caught:
-        lg.embeddings.create(**{"model": TITAN, **asked})
+        lg.embeddings.create(**members)
     assert caught.value.error_code is code
     assert caught.value.param == param
     assert receipt_of(caught.value).outcome == "refused"
@@ -272,11 +273,11 @@ def test_async_raw_and_streaming_responses(make_async: MakeAsyncClient) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"include": ["file_search_call.results"]}, "include[0]"),
-        ({"input": [{"role": "user", "content": []}]}, "input[0]"),
+        ({"input": [{"role": "user", "content": list[str]()}]}, "input[0]"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
         ({"tools": [TOOL, TOOL]}, "tools"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
-        ({"extra_body": {"messages": []}}, "messages"),
+        ({"extra_body": {"messages": list[str]()}}, "messages"),
     ],
 )
 def test_responses_that_are_refused(lg: Latensgate, asked: dict[str, Any], param: str) -> None:

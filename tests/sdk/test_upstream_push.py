@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Pushing a credential: a real enclave, and a listener that is honest or is not."""
 
 from __future__ import annotations

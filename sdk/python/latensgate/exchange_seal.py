@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latensgate.data_keys import DataKey
     from latensgate.settings_pin import SettingsPin
     from latensgate_shared.sealed import AnswerSecret
+    from latensgate_shared.stream_shape import StreamShape
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 
@@ -41,6 +42,7 @@ class SealOptions:
         tenant_root: Raw Ed25519 key that signs the tenant's settings.
         min_settings_version: Oldest settings that will do.
         pin: Remembers the newest version that a receipt told of.
+        stream_shape: In what shape streamed answers leave, at least.
     """
 
     policy: JSONObject | None = None
@@ -48,6 +50,7 @@ class SealOptions:
     tenant_root: bytes | None = None
     min_settings_version: int | None = None
     pin: SettingsPin | None = None
+    stream_shape: StreamShape | None = None
 
     @property
     def demanded_version(self) -> int | None:
@@ -104,10 +107,14 @@ def _messages(value: JSONObject) -> JSONValue:
     """Return what a conversation begins with, in whichever operation it is had."""
     said, instructions = value.get("messages", value.get("input")), value.get("instructions")
     if isinstance(said, str):
-        said = [{"role": "user", "content": said}]
+        said = [_said_by("user", said)]
     if instructions is not None and isinstance(said, list):
-        return [{"role": "system", "content": instructions}, *said]
+        return [_said_by("system", instructions), *said]
     return said
+
+
+def _said_by(role: str, content: JSONValue) -> JSONValue:
+    return {"role": role, "content": content}
 
 
 def new_request_id(now_s: float) -> str:
@@ -188,6 +195,8 @@ class Sealer:
             stream=chat.stream,
         )
         fields = self._fields(now_s, conversation, data_key)
+        if chat.stream:  # others have no shape, and old gateways need not know the word
+            fields = replace(fields, stream=self.options.stream_shape)
         body = chat.body
         if data_key is not None:
             body = seal_body(data_key.plaintext, fields.request_id, body)

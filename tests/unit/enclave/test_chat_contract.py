@@ -106,9 +106,10 @@ def fate(field: str) -> str:
     if field in request.dropped:
         assert calls == before
         return "listed"
-    if len(calls) > 1 or (calls[0].reader != before[0].reader and field == "response_format"):
+    (call, *more), plain = calls, before[0]
+    if more or (call.reader != plain.reader and field == "response_format"):
         return "emulated"
-    if calls[0].body != before[0].body:
+    if call.body != plain.body:
         return "mapped"
     return "answer" if request.chat != asked({}).chat else "silent"
 

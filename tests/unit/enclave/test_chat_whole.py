@@ -142,21 +142,21 @@ def test_thoughts_survive_a_conversation_with_tools(*, stream: bool) -> None:
             await made.open()
             offered: JSONObject = {"tools": [tool()], "reasoning_effort": "low"}
             question: JSONObject = {"role": "user", "content": "please look up Ada"}
-            first = await tell(
-                made, ask(made, chat() | offered | {"messages": [question]}, stream=stream)
-            )
+            body: JSONObject = {**chat(), **offered, "messages": [question]}
+            first = await tell(made, ask(made, body, stream=stream))
             assert first.code is None
             said = _joined(first) if stream else message(first)
             assert said["reasoning_content"]
             (call,) = cast("list[JSONObject]", said["tool_calls"])
             result: JSONObject = {"role": "tool", "tool_call_id": call["id"], "content": "found"}
             messages: list[JSONValue] = [question, said, result]
-            again = await tell(made, ask(made, chat() | offered | {"messages": messages}))
+            body["messages"] = messages
+            again = await tell(made, ask(made, body))
             assert again.code is None
             assert str(message(again)["content"]).startswith("Tool result")
             cut = {name: value for name, value in said.items() if name != "thinking_blocks"}
             messages[1] = cut
-            lost = await tell(made, ask(made, chat() | offered | {"messages": messages}))
+            lost = await tell(made, ask(made, body))
             assert lost.code is ErrorCode.ERR_UPSTREAM_REFUSED
 
     scenario()

@@ -60,7 +60,12 @@ def body(request: ChatRequest, traits: ModelTraits | None = None) -> JSONObject:
 
 def member(value: JSONValue, *path: str | int) -> JSONValue:
     for step in path:
-        value = value[step]  # type: ignore[index]  # fails where it is not there
+        if isinstance(step, int):
+            assert isinstance(value, list)
+            value = value[step]
+        else:
+            assert isinstance(value, dict)
+            value = value[step]
     return value
 
 

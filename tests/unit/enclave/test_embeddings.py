@@ -22,6 +22,7 @@ from latensgate_enclave.embeddings_operation import EmbeddingsOperation
 from latensgate_enclave.http1 import HttpResponse
 from latensgate_enclave.measured_upstreams import ModelRoute
 from latensgate_enclave.model_traits import EMBEDDINGS, ModelTraits
+from latensgate_enclave.operation import ModelAnswer
 from latensgate_shared.errors import ErrorCode, TooLargeError
 from latensgate_shared.model_rows import EMBEDDING_ROWS
 from latensgate_sim import embeddings as simulated
@@ -56,7 +57,7 @@ def answered(body: dict[str, Any], word: str) -> Any:  # noqa: ANN401 -- JSON
     """Ask the simulated model and render what it says."""
     request = OPERATION.parse(body)
     calls = request.translate(route(word), ModelTraits(frozenset({word})))
-    answers = []
+    answers: list[ModelAnswer] = []
     for call in calls:
         told = simulated.invoke(IDS[word], call.body)
         headers = {"x-amzn-bedrock-input-token-count": str(told.input_tokens)}

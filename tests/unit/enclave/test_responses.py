@@ -13,6 +13,7 @@ from latensgate_enclave.model_traits import ModelTraits
 from latensgate_enclave.responses import ParsedResponses, in_own_words, parse_responses_request
 from latensgate_enclave.responses_operation import ResponsesOperation
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.strict_json import JSONObject
 
 OPERATION = ResponsesOperation()
 ROUTE = ModelRoute("us.anthropic.x", "full", region="us-east-1")
@@ -42,7 +43,12 @@ def test_a_text_is_the_users() -> None:
 
 
 def test_messages_of_everybody() -> None:
-    output = {"type": "output_text", "text": "o", "annotations": [], "logprobs": []}
+    output: JSONObject = {
+        "type": "output_text",
+        "text": "o",
+        "annotations": [],
+        "logprobs": [],
+    }
     found = said(
         {"role": "developer", "content": "d"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "u"}]},
@@ -75,9 +81,9 @@ def test_what_the_model_said_in_one_go_is_one_message() -> None:
         "encrypted_content": "c2ln",
         "status": "completed",
     }
-    hidden = {"type": "reasoning", "summary": [], "encrypted_content": "aGlk"}
+    hidden: JSONObject = {"type": "reasoning", "summary": [], "encrypted_content": "aGlk"}
     plain = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "open"}]}
-    empty = {"type": "reasoning", "summary": []}
+    empty: JSONObject = {"type": "reasoning", "summary": []}
     spoken = {"role": "assistant", "content": "let me see"}
     silent = {"role": "assistant", "content": ""}
     items = [USER, thought, hidden, plain, empty, spoken, silent, CALL, OUTPUT, USER]

@@ -411,7 +411,11 @@ async def test_a_place_that_is_given_up_during_the_pause_is_not_asked() -> None:
                     await upstream.converse(forwarding(made), list[JSONObject]().append)
 
         with (
-            mock.patch.object(upstream, "_at", replace(upstream._at, sleep=meanwhile)),
+            mock.patch.object(
+                upstream,
+                "_at",
+                replace(upstream._at, sleep=meanwhile),  # pyright: ignore[reportPrivateUsage] # no other way in
+            ),
             pytest.raises(UpstreamError) as caught,
         ):
             await upstream.converse(forwarding(made), list[JSONObject]().append)

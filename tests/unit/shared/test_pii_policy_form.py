@@ -48,6 +48,8 @@ def test_what_a_document_brings_is_masked_unless_it_says_otherwise() -> None:
 
 
 LONG: list[JSONValue] = [str(number) for number in range(POLICY_LIST_MAX_COUNT + 1)]
+MANY: list[JSONValue] = [{} for _ in range(POLICY_RECOGNIZERS_MAX_COUNT + 1)]
+WORDS: list[JSONValue] = ["a" for _ in range(POLICY_CONTEXT_MAX_COUNT + 1)]
 REFUSED: list[tuple[JSONObject, str]] = [
     ({"lists": []}, "policy.lists"),
     ({"lists": {"block": []}}, "policy.lists"),
@@ -59,7 +61,7 @@ REFUSED: list[tuple[JSONObject, str]] = [
     ({"lists": {"allow": ["\ud800"]}}, "policy.lists.allow[0]"),
     ({"lists": {"deny": ["a" * (POLICY_TERM_MAX_CHARS + 1)]}}, "policy.lists.deny[0]"),
     ({"recognizers": {}}, "policy.recognizers"),
-    ({"recognizers": [{}] * (POLICY_RECOGNIZERS_MAX_COUNT + 1)}, "policy.recognizers"),
+    ({"recognizers": MANY}, "policy.recognizers"),
     ({"recognizers": ["x"]}, "policy.recognizers[0]"),
     (recognizer(more=1), "policy.recognizers[0]"),
     (recognizer(name="1"), "policy.recognizers[0].name"),
@@ -71,10 +73,7 @@ REFUSED: list[tuple[JSONObject, str]] = [
     (recognizer(context="x"), "policy.recognizers[0].context"),
     (recognizer(context=["X"]), "policy.recognizers[0].context[0]"),
     (recognizer(context=[1]), "policy.recognizers[0].context[0]"),
-    (
-        recognizer(context=["a"] * (POLICY_CONTEXT_MAX_COUNT + 1)),
-        "policy.recognizers[0].context",
-    ),
+    (recognizer(context=WORDS), "policy.recognizers[0].context"),
     (recognizer(category="X"), "policy.recognizers[0].category"),
     (recognizer(category=1), "policy.recognizers[0].category"),
     (rules("URL", "mask", hold=True), "policy.rules.URL.*.hold"),

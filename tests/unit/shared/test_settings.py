@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "policy rule": (changed(policy={"rules": {"URL": []}}), "settings.policy.rules.URL"),
     "approvers": (changed(approvers={}), "settings.approvers"),
     "many": (
-        changed(approvers=[{"name": "a", "ed25519": OTHER.public.hex()}] * 33),
+        changed(approvers=[{"name": "a", "ed25519": OTHER.public.hex()} for _ in range(33)]),
         "settings.approvers",
     ),
     "twice": (changed(approvers=[ANN, ANN]), "settings.approvers"),

@@ -14,6 +14,7 @@ from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import CHUNK_MAX_BYTES, STREAM_PIECE_MAX_CHARS
 from latensgate_shared.sealed import AnswerInvalidError
 from latensgate_shared.stream_records import StreamRecords, encode_stream_records
+from latensgate_shared.strict_json import JSONValue
 
 ERROR = encode_error_record(WireError(ErrorCode.ERR_UPSTREAM, "gone"), pad=True)
 
@@ -35,7 +36,7 @@ def piece(**changed: object) -> bytes:
 )
 def test_what_is_written_is_read(texts: list[str], times: int, pad: bool) -> None:  # noqa: FBT001 -- drawn
     reader = StreamRecords()
-    found = []
+    found: list[JSONValue] = []
     for text in texts:
         records = written(text * times, pad=pad)
         assert all(len(record) <= CHUNK_MAX_BYTES for record in records)

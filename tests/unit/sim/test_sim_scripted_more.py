@@ -171,7 +171,7 @@ def test_a_schema_in_the_instructions_is_followed() -> None:
 
 def test_thoughts_must_come_back_unchanged() -> None:
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1_024}}
-    use = {"toolUse": {"toolUseId": "t", "name": "a_tool", "input": {}}}
+    use: object = {"toolUse": {"toolUseId": "t", "name": "a_tool", "input": dict[str, str]()}}
     result = {"toolResult": {"toolUseId": "t", "content": [{"text": "r"}]}}
     card = ModelCard(thinks="thinking")
 

@@ -11,7 +11,7 @@ from latensgate_enclave.pii.policy import NO_OPINION, parse_policy
 from latensgate_shared.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from latensgate_shared.strict_json import JSONValue
+    from latensgate_shared.strict_json import JSONObject, JSONValue
 
 EMAIL, PHONE = Category.EMAIL_ADDRESS, Category.PHONE_NUMBER
 PROMPT, ANSWER = Direction.PROMPT, Direction.ANSWER
@@ -113,8 +113,8 @@ def test_the_digest_names_what_is_effective() -> None:
     same = parse_policy({"rules": {"*": {d.value: {"action": "mask"} for d in Direction}}})
     other = parse_policy({"rules": {"*": {"*": {"action": "mask", "threshold": 0.5}}}})
     assert one.digest() == same.digest() != other.digest()
-    cell = {"action": "mask", "hold": False, "threshold": 0.35}
-    document = {
+    cell: JSONObject = {"action": "mask", "hold": False, "threshold": 0.35}
+    document: JSONObject = {
         "rules": {"URL": {"answer": cell}},
         "exempting": [],
         "deny": [],
