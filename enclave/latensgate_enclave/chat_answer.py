@@ -127,7 +127,7 @@ class ReasoningDelta:
 
     Attributes:
         text: Readable.
-        signature: Of the block that ends here, or None.
+        signature: Of the block that ends here, empty if it has none any more; None: it goes on.
         redacted: A whole block that only the provider reads, or None.
     """
 

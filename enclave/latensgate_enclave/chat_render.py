@@ -89,7 +89,7 @@ def _function(call: ToolCall) -> JSONObject:
 def _thinking(block: ReasoningBlock | ReasoningDelta) -> JSONValue:
     if block.redacted is not None:
         return {"type": "redacted_thinking", "data": block.redacted}
-    return {"type": "thinking", "thinking": block.text, "signature": block.signature}
+    return {"type": "thinking", "thinking": block.text, "signature": block.signature or None}
 
 
 class ChunkRenderer:

@@ -27,7 +27,12 @@ from latensgate_enclave.measured_upstreams import (
 )
 from latensgate_enclave.pii.languages import DEFAULT_LANGUAGES
 from latensgate_enclave.pii.phones import DEFAULT_REGIONS
-from latensgate_shared.limits import MODEL_TIMEOUT_MAX_MS, PII_NER_WORKERS_MAX_COUNT
+from latensgate_shared.limits import (
+    MODEL_TIMEOUT_MAX_MS,
+    PII_NER_WORKERS_MAX_COUNT,
+    STREAM_COALESCE_MAX_MS,
+)
+from latensgate_shared.stream_shape import StreamPad, StreamShape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +117,22 @@ class PIIEngine(Strict, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=PII_NER_WORKERS_MAX_COUNT)] = 2
 
 
+class StreamFloor(Strict, frozen=True):
+    """In what shape streams leave, at least; a request can only tighten it.
+
+    Attributes:
+        pad: Padding of content records.
+        coalesce_ms: Milliseconds between two ticks on which content leaves; 0: as it comes.
+    """
+
+    pad: StreamPad = "padme"
+    coalesce_ms: Annotated[int, Meta(ge=0, le=STREAM_COALESCE_MAX_MS)] = 0
+
+    def joined(self, asked: StreamShape | None) -> StreamShape:
+        """Return the shape of an answer whose request asks for one, or for none."""
+        return StreamShape(self.pad, self.coalesce_ms).joined(asked)
+
+
 class Policy(Strict, frozen=True):
     """`policy.toml`: common to all deployments of a release.
 
@@ -120,12 +141,14 @@ class Policy(Strict, frozen=True):
         capabilities: Row name → what models of that row can do.
         pii: The floor, in the form that the PII engine parses.
         pii_engine: What is looked for.
+        stream: In what shape streams leave.
     """
 
     calls: CallLimits
     capabilities: dict[str, frozenset[str]]
     pii: dict[str, object]
     pii_engine: PIIEngine = PIIEngine()
+    stream: StreamFloor = StreamFloor()
 
 
 class Trust(Strict, frozen=True):

@@ -113,8 +113,7 @@ class Pipeline:
         opened = await self.open_sealed(sealed)
         record = self.new_record(opened)
         outcome = await self.guard(self._answer(opened, record, sink))
-        # Nothing is awaited until all is written: a cancel comes before or after, and the receipt
-        # reaches the parent either way.
+        # Nothing is awaited until all is written: a cancel comes before or after, never between.
         content, released = self._concluded(opened, record, outcome)
         sink.finish(released, content)
         await sink.drained()
@@ -353,7 +352,13 @@ class Pipeline:
         return admitted.operation.render(head, admitted.request, answered.answers)
 
     def release(
-        self, opened: Opened, record: Record, sealer: AnswerSealer, error: WireError | None
+        self,
+        opened: Opened,
+        record: Record,
+        sealer: AnswerSealer,
+        error: WireError | None,
+        *,
+        step_bytes: int = 0,
     ) -> Released:
         """Steps 8 and 9: sign the receipt over the sealed content, seal both in the final chunk."""
         facts = Facts(
@@ -376,7 +381,7 @@ class Pipeline:
             pii_detected=record.pii_detected,
             usage=record.usage_object(),
         )
-        final = sealer.final(encode_final_record(receipt, values))
+        final = sealer.final(encode_final_record(receipt, values, step_bytes=step_bytes))
         return Released(final, receipt, values, error.code if error else None)
 
 

@@ -184,8 +184,9 @@ class EventRenderer:
             events = [*self._done("completed"), *self._thinking(says=bool(delta.text))]
         if delta.text:
             events.append(self._delta(delta.text))
-        if self._open is not None and (delta.signature or delta.redacted):
-            self._open.block = ReasoningBlock("", delta.signature, delta.redacted)
+        ends = delta.signature is not None or delta.redacted is not None
+        if self._open is not None and ends:
+            self._open.block = ReasoningBlock("", delta.signature or None, delta.redacted)
             events += self._done("completed")
         return events
 

@@ -2,8 +2,10 @@
 
 Where the policy only flags what an answer holds, pieces leave as they come and the whole text is
 counted at the end. Where it masks or refuses, pieces leave as soon as nothing that follows can
-change them (`stream_guard`): a piece that has left cannot be taken back. Whatever goes wrong is
-told inside the seal, and every stream ends with its receipt, also one that its caller left.
+change them (`stream_guard`): a piece that has left cannot be taken back. Where floor or request ask
+for it, all leave on the ticks of a clock and in records of one length (`stream_ticks`). Whatever
+goes wrong is told inside the seal, and every stream ends with its receipt, also one that its caller
+left.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from latensgate_enclave.operation import of_kind
 from latensgate_enclave.pii import Budget
 from latensgate_enclave.pipeline import LONG_BYTES
 from latensgate_enclave.stream_guard import StreamGuard
+from latensgate_enclave.stream_ticks import Ticks, on_ticks
 from latensgate_shared.answer_records import encode_error_record
 from latensgate_shared.errors import TooLargeError
 from latensgate_shared.limits import (
@@ -73,6 +76,10 @@ class _StreamedAnswer:
 
     def __init__(self, pipeline: Pipeline, opened: Opened, record: Record, sink: Sink) -> None:
         self._sealer = AnswerSealer(opened.answer_secret)
+        floor = pipeline.parts.configuration.policy.stream
+        shape = floor.joined(opened.plaintext.fields.stream)
+        self._step_bytes = shape.step_bytes
+        self._ticks = Ticks(shape.coalesce_ms) if shape.coalesce_ms else None
         self._returned: StreamedHash | None = None
         self._pipeline = pipeline
         self._opened = opened
@@ -107,14 +114,13 @@ class _StreamedAnswer:
     ) -> None:
         """Send what the model says to one call."""
         pipeline, record = self._pipeline, self._record
-        guard, collected = StreamGuard(scanned.protection, budget), Collector()
-        # In a thread where the scan may wait for another process.
-        size = LONG_BYTES if scanned.protection.waits() else 0
+        collected = Collector()
+        pieces = self._guarded_pieces(call, scanned, budget, collected)
+        if self._ticks is not None:
+            pieces = on_ticks(pieces, self._ticks)
         try:
-            async with aclosing(self._pieces(call)) as pieces:
-                async for deltas in pieces:
-                    collected.add(deltas)
-                    told = await self._guarded(size, guard.push, deltas)
+            async with aclosing(pieces) as passed:
+                async for told in passed:
                     await self._render_all(renderer, told)
         finally:  # a stream that is cut has cost something, too
             if collected.usage is not None:
@@ -122,7 +128,6 @@ class _StreamedAnswer:
             elif self._is_answering:
                 record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
             self._is_answering = False
-        await self._render_all(renderer, await self._guarded(size, guard.end))
         record.lap("model")
         whole = await pipeline.work(collected.size_bytes, record.tenant_id, collected.answer)
         parts = await pipeline.work(collected.size_bytes, record.tenant_id, whole.parts)
@@ -130,6 +135,19 @@ class _StreamedAnswer:
         if left:  # it left as it came: the policy only flags there
             await pipeline.scan_parts(left, scanned.protection.count_answer, budget, record)
         record.lap("scan_answer")
+
+    async def _guarded_pieces(
+        self, call: Forwarding, scanned: Scanned, budget: Budget, collected: Collector
+    ) -> AsyncGenerator[Sequence[ChatDelta]]:
+        """Yield what may leave; all that came is collected before."""
+        guard = StreamGuard(scanned.protection, budget)
+        # In a thread where the scan may wait for another process.
+        size = LONG_BYTES if scanned.protection.waits() else 0
+        async with aclosing(self._pieces(call)) as pieces:
+            async for deltas in pieces:
+                collected.add(deltas)
+                yield await self._guarded(size, guard.push, deltas)
+        yield await self._guarded(size, guard.end)
 
     async def _guarded(
         self,
@@ -169,8 +187,11 @@ class _StreamedAnswer:
 
     def _released(self, outcome: WireError | None) -> Released:
         if outcome is not None:
-            self._unsent += self._sealer.content(encode_error_record(outcome, pad=True))
-        return self._pipeline.release(self._opened, self._record, self._sealer, outcome)
+            told = encode_error_record(outcome, pad=True, step_bytes=self._step_bytes)
+            self._unsent += self._sealer.content(told)
+        return self._pipeline.release(
+            self._opened, self._record, self._sealer, outcome, step_bytes=self._step_bytes
+        )
 
     async def _render_all(self, renderer: StreamRenderer, deltas: Sequence[ChatDelta]) -> None:
         for delta in deltas:
@@ -184,7 +205,7 @@ class _StreamedAnswer:
             await self._sink.drained()
 
     def _send(self, body: bytes) -> None:
-        for content in encode_stream_records(body, pad=True):
+        for content in encode_stream_records(body, pad=True, step_bytes=self._step_bytes):
             self._bytes_left -= len(content) + _CHUNK_OVERHEAD_BYTES
             self._chunks_left -= 1
             if self._bytes_left < 0 or self._chunks_left < 0:
@@ -202,7 +223,7 @@ def _cut(delta: ChatDelta) -> Sequence[ChatDelta]:
         return [TextDelta(piece) for piece in _pieces(delta.text)]
     if isinstance(delta, ReasoningDelta) and len(delta.text) > _PIECE_MAX_CHARS:
         texts = [ReasoningDelta(piece) for piece in _pieces(delta.text)]
-        return [*texts, ReasoningDelta(signature=delta.signature)] if delta.signature else texts
+        return texts if delta.signature is None else [*texts, ReasoningDelta("", delta.signature)]
     if isinstance(delta, ToolCallDelta) and len(delta.arguments) > _PIECE_MAX_CHARS:
         return [ToolCallDelta(delta.index, piece) for piece in _pieces(delta.arguments)]
     return (delta,)

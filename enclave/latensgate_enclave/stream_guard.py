@@ -39,12 +39,23 @@ class StreamGuard:
         budget: Of the whole answer.
     """
 
-    __slots__ = ("_budget", "_call", "_call_index", "_collected", "_protection", "_texts")
+    __slots__ = (
+        "_budget",
+        "_call",
+        "_call_index",
+        "_collected",
+        "_protection",
+        "_texts",
+        "_thought",
+        "_thought_told",
+    )
 
     def __init__(self, protection: Protection, budget: Budget) -> None:
         self._protection = protection
         self._budget = budget
         self._texts: dict[type[TextDelta | ReasoningDelta], Passage] = {}
+        self._thought: list[str] = []
+        self._thought_told: list[str] = []
         self._call: Passage | None = None
         self._call_index: int | None = None
         self._collected: Collector | None = None
@@ -101,11 +112,22 @@ class StreamGuard:
     def _reasoning(self, delta: ReasoningDelta) -> list[ChatDelta]:
         passage = self._passage(ReasoningDelta)
         told = passage.push(delta.text)
-        if delta.signature is not None or delta.redacted is not None:
+        ends = delta.signature is not None or delta.redacted is not None
+        if ends:
             told += passage.end()
             del self._texts[ReasoningDelta]
-            return [ReasoningDelta(told, delta.signature, delta.redacted)]
-        return [ReasoningDelta(told)] if told else []
+        self._thought.append(delta.text)
+        self._thought_told.append(told)
+        if not ends:
+            return [ReasoningDelta(told)] if told else []
+        signature = "" if delta.signature and self._thought_changed() else delta.signature
+        self._thought.clear()
+        self._thought_told.clear()
+        return [ReasoningDelta(told, signature, delta.redacted)]
+
+    def _thought_changed(self) -> bool:
+        """Whether the block that ends is not what the provider signed, who would refuse it then."""
+        return "".join(self._thought) != "".join(self._thought_told)
 
     def _texts_ended(self) -> list[ChatDelta]:
         told: list[ChatDelta] = []
@@ -113,6 +135,8 @@ class StreamGuard:
             if rest := passage.end():
                 told.append(kind(rest))
         self._texts.clear()
+        self._thought.clear()
+        self._thought_told.clear()
         return told
 
     # --- tool calls ---

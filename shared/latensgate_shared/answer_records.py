@@ -43,20 +43,21 @@ class ContentRecord:
     error: WireError | None
 
 
-def encode_content_record(body: bytes, *, pad: bool) -> bytes:
+def encode_content_record(body: bytes, *, pad: bool, step_bytes: int = 0) -> bytes:
     """Return one content record.
 
     Args:
         body: JSON text of one object, made by the caller; it is not looked at.
         pad: Whether to fill up to the Padmé length.
+        step_bytes: Fill up to a multiple of it in place of the Padmé length; 0 for Padmé.
     """
-    return append_pad(b'{"code":null,"body":' + body, pad=pad)
+    return append_pad(b'{"code":null,"body":' + body, pad=pad, step_bytes=step_bytes)
 
 
-def encode_error_record(error: WireError, *, pad: bool) -> bytes:
+def encode_error_record(error: WireError, *, pad: bool, step_bytes: int = 0) -> bytes:
     """Return the content record that tells an error: the last one of its answer."""
     head = b'{"code":"' + error.code.name.encode("ascii") + b'","body":'
-    return append_pad(head + canonicalize(error_object(error)), pad=pad)
+    return append_pad(head + canonicalize(error_object(error)), pad=pad, step_bytes=step_bytes)
 
 
 _CONTENT: Final = frozenset({"body", "code", "pad"})
@@ -137,8 +138,13 @@ class FinalRecord:
 _VALUES: Final = tuple(AnswerValues.__dataclass_fields__)
 
 
-def encode_final_record(receipt: Receipt, values: AnswerValues) -> bytes:
+def encode_final_record(receipt: Receipt, values: AnswerValues, *, step_bytes: int = 0) -> bytes:
     """Return the final record, padded.
+
+    Args:
+        receipt: Of the answer.
+        values: Of the answer.
+        step_bytes: Fill up to a multiple of it in place of the Padmé length; 0 for Padmé.
 
     Raises:
         TooLargeError: It does not fit in one chunk.
@@ -152,7 +158,7 @@ def encode_final_record(receipt: Receipt, values: AnswerValues) -> bytes:
     ).encode("ascii")
     usage = canonicalize(values.usage) + b"}"
     whole = b'{"receipt":' + receipt.canonical() + b',"values":' + told + usage
-    record = append_pad(whole, pad=True)
+    record = append_pad(whole, pad=True, step_bytes=step_bytes)
     if len(record) > CHUNK_MAX_BYTES:
         raise TooLargeError(f"final record: at most {CHUNK_MAX_BYTES} bytes, found {len(record)}")
     return record

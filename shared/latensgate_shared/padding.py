@@ -14,19 +14,23 @@ _PAD_OPEN: Final = b',"pad":"'
 _PAD_CLOSE: Final = b'"}'
 
 
-def append_pad(unfinished: bytes, *, pad: bool) -> bytes:
+def append_pad(unfinished: bytes, *, pad: bool, step_bytes: int = 0) -> bytes:
     """Close a JSON object with its ``pad`` member.
 
     Args:
         unfinished: An object without its last brace, with at least one member.
         pad: False leaves ``pad`` empty.
+        step_bytes: Fill up to a multiple of it in place of the Padmé length; 0 for Padmé.
 
     Returns:
-        The whole JSON text; its length is the Padmé value of its length with an empty ``pad``.
+        The whole JSON text; its length is the Padmé value of its length with an empty ``pad``, or
+        the multiple.
     """
     bare = len(unfinished) + len(_PAD_OPEN) + len(_PAD_CLOSE)
-    zeros = b"0" * (padme(bare) - bare) if pad else b""
-    return b"".join((unfinished, _PAD_OPEN, zeros, _PAD_CLOSE))
+    if not pad:
+        return b"".join((unfinished, _PAD_OPEN, _PAD_CLOSE))
+    more = -bare % step_bytes if step_bytes else padme(bare) - bare
+    return b"".join((unfinished, _PAD_OPEN, b"0" * more, _PAD_CLOSE))
 
 
 def check_pad(value: JSONValue, what: str) -> None:

@@ -18,6 +18,7 @@ from latensgate_shared.limits import (
     SEALED_REQUEST_MAX_BYTES,
 )
 from latensgate_shared.padding import append_pad, check_pad
+from latensgate_shared.stream_shape import StreamShape, parse_stream_shape
 from latensgate_shared.strict_json import JSONError, parse_json_members
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class RequestFields:
         request_id: UUID of version 7, new for each sealing.
         issued_at_ms: Milliseconds since 1970.
         policy: Tightens what is done with personal data; its members are checked elsewhere.
+        stream: In what shape a streamed answer leaves, at least.
         tenant_root: Raw Ed25519 key (32 bytes) that signs the tenant's settings.
         min_settings_version: Oldest settings that will do; only with ``tenant_root``.
         conversation_secret: 32 bytes.
@@ -70,6 +72,7 @@ class RequestFields:
     request_id: str
     issued_at_ms: int
     policy: JSONObject | None = None
+    stream: StreamShape | None = None
     tenant_root: bytes | None = None
     min_settings_version: int | None = None
     conversation_secret: bytes | None = None
@@ -143,6 +146,7 @@ def _plain_members(fields: RequestFields) -> JSONObject:
         "request_id": fields.request_id,
         "issued_at": fields.issued_at_ms,
         "policy": fields.policy,
+        "stream": None if fields.stream is None else fields.stream.document(),
         "tenant_root": _hex(fields.tenant_root),
         "min_settings_version": fields.min_settings_version,
         "conversation_secret": _hex(fields.conversation_secret),
@@ -162,7 +166,14 @@ def _hex(value: bytes | None) -> str | None:
 
 _REQUIRED: Final = frozenset({"request_id", "issued_at", "body", "pad"})
 _OPTIONAL: Final = frozenset(
-    {"policy", "tenant_root", "min_settings_version", "conversation_secret", "kms_envelope"}
+    {
+        "policy",
+        "stream",
+        "tenant_root",
+        "min_settings_version",
+        "conversation_secret",
+        "kms_envelope",
+    }
 )
 
 
@@ -192,6 +203,7 @@ def _fields(request_id: str, issued_at_ms: int, members: dict[str, JSONMember]) 
         request_id,
         issued_at_ms,
         policy=_policy(members),
+        stream=parse_stream_shape(members["stream"].value) if "stream" in members else None,
         tenant_root=_bytes(members, "tenant_root", TENANT_ROOT_BYTES),
         min_settings_version=_settings_version(members),
         conversation_secret=_bytes(members, "conversation_secret", CONVERSATION_SECRET_BYTES),

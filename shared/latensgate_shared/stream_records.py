@@ -34,14 +34,15 @@ _MORE: Final = b'"more"'
 """Pieces alone have this member; within texts its quotation marks are escaped."""
 
 
-def encode_stream_records(body: bytes, *, pad: bool) -> Iterator[bytes]:
+def encode_stream_records(body: bytes, *, pad: bool, step_bytes: int = 0) -> Iterator[bytes]:
     """Yield the content records of one event: one, or as many as it needs.
 
     Args:
         body: JSON text of one object, made by the caller; it is not looked at.
         pad: Whether to fill up to the Padmé length.
+        step_bytes: Fill up to a multiple of it in place of the Padmé length; 0 for Padmé.
     """
-    record = encode_content_record(body, pad=pad)
+    record = encode_content_record(body, pad=pad, step_bytes=step_bytes)
     if len(record) <= CHUNK_MAX_BYTES:
         yield record
         return
@@ -50,7 +51,8 @@ def encode_stream_records(body: bytes, *, pad: bool) -> Iterator[bytes]:
         end = place + STREAM_PIECE_MAX_CHARS
         piece = json.dumps(text[place:end], ensure_ascii=False).encode()
         more = b"true" if end < len(text) else b"false"
-        yield append_pad(b'{"code":null,"more":' + more + b',"body":' + piece, pad=pad)
+        record = b'{"code":null,"more":' + more + b',"body":' + piece
+        yield append_pad(record, pad=pad, step_bytes=step_bytes)
 
 
 class StreamRecords:

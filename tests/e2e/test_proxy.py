@@ -91,6 +91,20 @@ def test_the_gateway_sees_no_prompt_and_no_foreign_key(
         assert secret not in stored
 
 
+def test_streams_come_in_the_shape_that_was_asked_for(stack: GatewayStack) -> None:
+    arguments = ("--stream-pad", "fixed", "--stream-coalesce-ms", "80")
+    with proxy_process(stack.environment, *arguments) as shaped, client_of(shaped) as client:
+        words = "one two three four five six seven eight nine ten " * 4
+        chunks = list(
+            client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": words}], stream=True
+            )
+        )
+    said = "".join(each.delta.content or "" for chunk in chunks for each in chunk.choices)
+    assert words.strip() in said
+    assert len(chunks) < len(words.split()) / 2
+
+
 def test_one_key_is_one_run(proxy: ProxyProcess) -> None:
     with client_of(proxy) as client:
         first = say(client, "Only once", **{"Idempotency-Key": "only-once-1"})

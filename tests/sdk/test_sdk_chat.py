@@ -20,6 +20,7 @@ from latensgate import (
     ConfidentialChatCompletion,
     Latensgate,
     NoReceiptError,
+    StreamShape,
     errors,
     receipt_of,
 )
@@ -285,6 +286,40 @@ def test_an_error_inside_the_seal_is_signed(make: MakeClient) -> None:
     assert receipt_of(error) is error.receipt
     assert "sherlock" not in f"{error!r}{error.body}{error.message}{vars(error)}"
     assert error.request.content == b""
+
+
+LONG = "The quick brown fox jumps over the lazy dog and goes home. " * 4
+LONG_ASK: Any = [{"role": "user", "content": LONG}]
+
+
+def said_of(chunk: Any) -> str:  # noqa: ANN401 -- of whichever client
+    return "".join(each.delta.content or "" for each in chunk.choices)
+
+
+def test_a_stream_comes_in_the_shape_that_is_asked_for(
+    make: MakeClient, make_async: MakeAsyncClient
+) -> None:
+    """Fewer events than tokens, the same text, and the receipt of it."""
+    shape = StreamShape("fixed", coalesce_ms=60)
+    plain = list(make().chat.completions.create(model=MODEL, messages=LONG_ASK, stream=True))
+    events = make(stream_shape=shape).chat.completions.create(
+        model=MODEL, messages=LONG_ASK, stream=True
+    )
+    shaped = list(events)
+    assert receipt_of(events) is not None
+
+    async def asked() -> list[Any]:
+        async with make_async(stream_shape=shape) as lg:
+            told = await lg.chat.completions.create(model=MODEL, messages=LONG_ASK, stream=True)
+            return [chunk async for chunk in told]
+
+    for found in (shaped, asyncio.run(asked())):
+        assert "".join(map(said_of, found)) == "".join(map(said_of, plain))
+        assert len(found) < len(plain) / 2
+
+
+def test_a_shape_is_for_streams_alone(make: MakeClient) -> None:
+    assert text_of(ask(make(stream_shape=StreamShape("fixed", coalesce_ms=1_000)))) != ""
 
 
 def test_a_stream_that_is_refused_raises_while_it_is_read(make: MakeClient) -> None:

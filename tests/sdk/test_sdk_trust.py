@@ -109,11 +109,13 @@ def test_nothing_is_sent_without_trust(make: MakeClient, gateway: Gateway) -> No
             measurements=None,
             tenant="x",
             policy={"a": object()},
+            stream_shape={"pad": "fixed"},
             tenant_root="zz",
             min_settings_version=1,
             installation_secret=b"short",
         )
-    for name in ("tenant:", "trust:", "policy:", "tenant_root:", "min_settings", "installation"):
+    faults = ("tenant:", "trust:", "policy:", "stream_shape:", "tenant_root:", "min_settings")
+    for name in (*faults, "installation"):
         assert name in caught.value.detail
     assert gateway.asked == []
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from latensgate.errors import LatensgateClientError
     from latensgate.receipts import AnswerReceipt
     from latensgate.verify import ConfigurationError, Measurements
+    from latensgate_shared.stream_shape import StreamShape
 
 _PLACES: Final = {
     "AnswerReceipt": "receipts",
@@ -45,6 +46,7 @@ _PLACES: Final = {
     "LatensgateClientError": "errors",
     "Measurements": "verify",
     "NoReceiptError": "completion",
+    "StreamShape": "client_trust",
     "receipt_of": "completion",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "LatensgateClientError",
     "Measurements",
     "NoReceiptError",
+    "StreamShape",
     "receipt_of",
 ]
 

@@ -115,6 +115,8 @@ class Latensgate(Sealed, OpenAI):
         kms_key_arn: Your own KMS key: bodies are then also under a data key of it.
         data_key_provider: Makes these data keys; default: boto3.
         policy: Tightens what is done with personal data (docs/spec/wire.md section 5.1).
+        stream_shape: A ``StreamShape``: streamed answers come in records of one length and on the
+            ticks of a clock, so that whoever watches the connection learns little from them.
         tenant_root: 64 hex digits: the key that signs your tenant's settings.
         min_settings_version: Oldest settings that will do.
         post_quantum_only: Refuse enclaves that offer no X-Wing key.

@@ -26,6 +26,7 @@ from latensgate.trust import TrustParts
 from latensgate_shared import limits
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.manifest import SUITES
+from latensgate_shared.stream_shape import StreamShape
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +52,7 @@ class TrustArguments(TypedDict, total=False):
     kms_key_arn: str | None
     data_key_provider: DataKeyProvider | None
     policy: JSONObject | None
+    stream_shape: StreamShape | None
     tenant_root: str | None
     min_settings_version: int | None
     post_quantum_only: bool
@@ -188,7 +190,16 @@ def _seal_options(given: TrustArguments, faults: list[str]) -> SealOptions:
         kms_key_arn=given.get("kms_key_arn"),
         tenant_root=None if root is None else bytes.fromhex(root),
         min_settings_version=version,
+        stream_shape=_stream_shape(given.get("stream_shape"), faults),
     )
+
+
+def _stream_shape(given: object, faults: list[str]) -> StreamShape | None:
+    """Check what callers without a type checker may give."""
+    if given is None or isinstance(given, StreamShape):
+        return given
+    faults.append("stream_shape: a StreamShape expected")
+    return None
 
 
 def _with_settings(seal: SealOptions, settings: Settings) -> SealOptions:

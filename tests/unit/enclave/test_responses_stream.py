@@ -238,3 +238,12 @@ def test_events_add_up_to_the_last_one(runs: list[list[ChatDelta]], summary: boo
         said = "".join(e["delta"] for e in events if "delta" in e and e["output_index"] == index)
         parts = [*item.get("content", []), *item.get("summary", [])]
         assert said == item.get("arguments", "".join(part["text"] for part in parts))
+
+
+def test_a_thought_that_lost_its_signature_ends_its_item_all_the_same() -> None:
+    told = streamed(
+        [ReasoningDelta("changed", ""), ReasoningDelta("kept", "c2ln"), Finished("stop")]
+    )
+    items = [each for each in told[-1]["response"]["output"] if each["type"] == "reasoning"]
+    assert [each["content"][0]["text"] for each in items] == ["changed", "kept"]
+    assert ["encrypted_content" in each for each in items] == [False, True]

@@ -410,3 +410,25 @@ def test_a_stream_too_long_for_its_frames_ends_sealed_and_receipted(
             assert is_hash_of(told.private["returned"], sent)
 
     scenario()
+
+
+@in_loop
+async def test_a_masked_thought_is_told_without_its_signature() -> None:
+    """Its provider would refuse words that it did not sign in the next turn."""
+    async with bench() as made:
+        await made.open()
+        thoughts = [
+            ReasoningDelta("x " * 5_000 + EMAIL, "bG9zdA=="),
+            ReasoningDelta("as it came", "a2VwdA=="),
+        ]
+        pipeline = scripted(made, [*thoughts, TextDelta("a"), Finished("stop"), Usage(1, 1)])
+        inside = fields(made, policy=MASKED)
+        told = await tell(made, ask(made, stream=True, inside=inside), pipeline=pipeline)
+        blocks = [
+            each
+            for delta in told.deltas
+            for each in cast("list[JSONObject]", delta.get("thinking_blocks", []))
+        ]
+        assert [each["signature"] for each in blocks] == [None, "a2VwdA=="]
+        assert blocks[1]["thinking"] == "as it came"
+        assert (EMAIL in told.text, "bG9zdA" in told.text) == (False, False)

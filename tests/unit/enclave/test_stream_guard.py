@@ -145,7 +145,7 @@ def test_arguments_that_the_policy_refuses_never_leave() -> None:
     assert made.tally.counts() == {"EMAIL_ADDRESS": {"tool_arguments": 1}}
 
 
-def test_reasoning_is_text_of_its_own_and_keeps_its_signature() -> None:
+def test_reasoning_is_text_of_its_own_and_loses_the_signature_of_what_was_changed() -> None:
     made = protection(prompt="pseudonymise", answer="mask")
     mark = surrogate(made)
     told = passed(
@@ -160,10 +160,26 @@ def test_reasoning_is_text_of_its_own_and_keeps_its_signature() -> None:
     reasoning = [each for each in told if isinstance(each, ReasoningDelta)]
     first = "".join(each.text for each in reasoning[:-2])
     assert first == f"think of {EMAIL} and <EMAIL_ADDRESS>"
-    assert [each.signature for each in reasoning if each.signature] == ["sig"]
+    assert [each.signature for each in reasoning if each.signature is not None] == [""]
     assert [each.redacted for each in reasoning if each.redacted] == ["opaque"]
     assert text_of(told) == "done"
     assert Usage(1, 2) in told
+
+
+def test_reasoning_that_leaves_as_it_came_keeps_its_signature() -> None:
+    """The one before it was changed, and the one between has none: neither counts here."""
+    told = passed(
+        protection(answer="mask"),
+        ReasoningDelta(f"write to {OTHER}", "lost"),
+        ReasoningDelta(f"never signed, of {OTHER}"),
+        CALL,
+        ToolCallDelta(0, "{}"),
+        ReasoningDelta("think "),
+        ReasoningDelta("again", "kept"),
+    )
+    signed = [each for each in told if isinstance(each, ReasoningDelta)]
+    assert [each.signature for each in signed if each.signature is not None] == ["", "kept"]
+    assert OTHER not in "".join(each.text for each in signed)
 
 
 def test_text_goes_on_behind_a_call() -> None:

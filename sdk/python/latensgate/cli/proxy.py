@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latensgate.client_trust import TrustArguments, TrustOptions
     from latensgate.proxy.server import Listen, Proxy
     from latensgate.proxy.view import JSONLines, LiveView, PlainLines
+    from latensgate_shared.stream_shape import StreamPad, StreamShape
     from latensgate_shared.strict_json import JSONObject
 
     View = JSONLines | LiveView | PlainLines
@@ -52,6 +53,20 @@ _CODES: Final = (
     " machine may see a command line.",
 )
 @click.option("--policy", metavar="FILE", help="JSON: tightens what is done with personal data.")
+@click.option(
+    "--stream-pad",
+    type=click.Choice(("padme", "fixed")),
+    default="padme",
+    show_default=True,
+    help="fixed: records of streamed answers have one length.",
+)
+@click.option(
+    "--stream-coalesce-ms",
+    type=click.IntRange(0, 1_000),
+    default=0,
+    show_default=True,
+    help="Streamed answers leave on ticks so far apart; 0: each piece as it comes.",
+)
 @click.option("--tenant-root", metavar="HEX", help="Key that signs your tenant's settings.")
 @click.option("--min-settings-version", type=click.IntRange(0), help="Oldest settings to accept.")
 @click.option("--kms-key-arn", metavar="ARN", help="Your own KMS key around every body.")
@@ -65,6 +80,8 @@ def proxy(  # noqa: PLR0913, PLR0917 -- a command's options
     unix: str | None,
     token: str | None,
     policy: str | None,
+    stream_pad: StreamPad,
+    stream_coalesce_ms: int,
     tenant_root: str | None,
     min_settings_version: int | None,
     kms_key_arn: str | None,
@@ -87,6 +104,7 @@ def proxy(  # noqa: PLR0913, PLR0917 -- a command's options
         "conversation": conversation,
         "post_quantum_only": post_quantum_only,
         "policy": None if policy is None else _policy(Path(policy)),
+        "stream_shape": _shape(stream_pad, stream_coalesce_ms),
     }
     listen = Listen(host, port, None if unix is None else Path(unix))
     options = ProxyOptions(_trusted(session, given), listen, _token(token), session.wanted.ca_file)
@@ -111,6 +129,13 @@ def _trusted(session: Session, given: TrustArguments) -> TrustOptions:
     return trust_options(
         api_key=wanted.api_key, base_url=wanted.base_url, given=given, environment=None
     )
+
+
+def _shape(pad: StreamPad, coalesce_ms: int) -> StreamShape | None:
+    from latensgate_shared.stream_shape import StreamShape  # noqa: PLC0415 -- slow
+
+    shape = StreamShape(pad, coalesce_ms)
+    return None if shape == StreamShape() else shape
 
 
 def _policy(path: Path) -> JSONObject:
