@@ -85,9 +85,9 @@ class Scene:
     def world(self) -> World:
         return self.capture.stack.world
 
-    def fault(self, name: str, status: int = 400) -> None:
+    def fault(self, name: str, status: int = 400, words: str = "the prompt was") -> None:
         """Let Bedrock fail with the prompt in its own words."""
-        error = AWSError(status, name, f"the prompt was {PROMPT}")
+        error = AWSError(status, name, f"{words} {PROMPT}")
         times = UPSTREAM_ATTEMPTS_MAX_COUNT if status == 429 else 1
         self.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error, times=times))
 
@@ -172,9 +172,9 @@ def _throttled(scene: Scene) -> ErrorCode | None:
     return scene.ask()
 
 
-def _upstream(name: str) -> Bring:
+def _upstream(name: str, words: str = "the prompt was") -> Bring:
     def bring(scene: Scene) -> ErrorCode | None:
-        scene.fault(name)
+        scene.fault(name, words=words)
         return scene.ask()
 
     return bring
@@ -251,11 +251,17 @@ BRING: dict[ErrorCode, Bring] = {
         scene, {"rules": {"EMAIL_ADDRESS": {"*": {"action": "fail"}}}}
     ),
     ErrorCode.ERR_POLICY_INVALID: lambda scene: _policy(scene, {"rules": {PROMPT: PROMPT}}),
+    ErrorCode.ERR_PII_NO_NAMES: lambda scene: _policy(
+        scene, {"rules": {"PERSON": {"prompt": {"action": "mask"}}}}
+    ),
     ErrorCode.ERR_SETTINGS_REFUSED: _settings,
     ErrorCode.ERR_UPSTREAM: _upstream("InternalServerException"),
     ErrorCode.ERR_UPSTREAM_THROTTLED: _throttled,
     ErrorCode.ERR_UPSTREAM_TIMEOUT: _upstream("ModelTimeoutException"),
     ErrorCode.ERR_UPSTREAM_REFUSED: _upstream("ValidationException"),
+    ErrorCode.ERR_UPSTREAM_DENIED: _upstream("AccessDeniedException"),
+    ErrorCode.ERR_UPSTREAM_QUOTA: _upstream("ServiceQuotaExceededException"),
+    ErrorCode.ERR_CONTEXT_LENGTH: _upstream("ValidationException", "Input is too long:"),
     ErrorCode.ERR_UPSTREAM_IDENTITY: _identity,
     ErrorCode.ERR_UPSTREAM_LOGGING: _logging,
     ErrorCode.ERR_ENCLAVE_TIMEOUT: _upload_timeout,

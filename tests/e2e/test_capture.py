@@ -53,6 +53,15 @@ NOT_OF_A_REQUEST = {
     ErrorCode.ERR_PII_ENGINE: "below: only with a broken engine",
     ErrorCode.ERR_INTERNAL: "below: only with a broken enclave",
     ErrorCode.ERR_CONFIGURATION: "ends the start of an enclave, and a verifier's",
+    ErrorCode.ERR_NOT_FOUND: "answers the operator's call; tests/sdk/test_upstream_push.py",
+    ErrorCode.ERR_UPSTREAM_CREDENTIAL: "only with a measured upstream; tests/e2e/test_upstreams.py",
+    ErrorCode.ERR_UPSTREAM_UNAVAILABLE: "after failures; tests/unit/enclave/test_upstream.py",
+    ErrorCode.ERR_PII_BUSY: "of the flavour that finds names; tests/ner",
+    ErrorCode.ERR_PII_CACHE: "of a broken cache; tests/unit/enclave/pii",
+    ErrorCode.ERR_PII_DEADLINE: "of the flavour that finds names; tests/ner",
+    ErrorCode.ERR_PII_MEMORY: "of the flavour that finds names; tests/ner",
+    ErrorCode.ERR_PII_PATTERN: "where RE2 itself gives up; tests/unit/enclave/pii",
+    ErrorCode.ERR_PII_WORKER_LOST: "of the flavour that finds names; tests/ner",
 }
 """What enclave code names beside the codes above, and why no request brings it about."""
 
@@ -106,9 +115,9 @@ def test_planted_leak_in_the_capture_is_found(quiet: Scene) -> None:
 _PLACE = "        budget = Budget(max_chars=PII_REQUEST_MAX_CHARS)\n"
 """In `Pipeline.scan`, where `admitted` holds the prompt."""
 LEAKS = {
-    "log": "__import__('sys').stderr.write(f'{admitted.request.messages[0].text}\\n')",
+    "log": "__import__('sys').stderr.write(f'{admitted.request.parts()[0].text}\\n')",
     "file": "open('left', 'wb').write("
-    "__import__('gzip').compress(admitted.request.messages[0].text[0].encode()))",
+    "__import__('gzip').compress(admitted.request.parts()[0].text.encode()))",
 }
 
 
@@ -131,8 +140,8 @@ def test_leak_planted_in_the_enclave_is_found(
 @pytest.mark.parametrize(
     ("broken", "code"),
     [
-        ("raise ValueError(str(admitted.request.messages[0].text))", ErrorCode.ERR_INTERNAL),
-        ("raise PIIEngineError(str(admitted.request.messages[0].text))", ErrorCode.ERR_PII_ENGINE),
+        ("raise ValueError(admitted.request.parts()[0].text)", ErrorCode.ERR_INTERNAL),
+        ("raise PIIEngineError(admitted.request.parts()[0].text)", ErrorCode.ERR_PII_ENGINE),
     ],
 )
 def test_nothing_leaks_when_the_enclave_itself_breaks(
