@@ -273,7 +273,7 @@ def test_only_the_measured_hosts_are_dialled(
         ((400, "ValidationException"), ErrorCode.ERR_UPSTREAM_REFUSED),
         ((408, "ModelTimeoutException"), ErrorCode.ERR_UPSTREAM_TIMEOUT),
         ((500, "InternalServerException"), ErrorCode.ERR_UPSTREAM),
-        ((403, "AccessDeniedException"), ErrorCode.ERR_UPSTREAM),
+        ((403, "AccessDeniedException"), ErrorCode.ERR_UPSTREAM_DENIED),
         ((404, "ResourceNotFoundException"), ErrorCode.ERR_MODEL_UNKNOWN),
     ],
 )
