@@ -14,10 +14,12 @@ from paths import REPOSITORY
 MODEL = Alias("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
 EMBEDDINGS = Alias("cohere.embed-v4:0", "cohere-embed-v4")
 ALIASES: dict[str, str | Alias] = {
-    **{words.model: MODEL for words in RUNS},
+    **{words.bedrock_model: MODEL for words in RUNS},
     **{words.reasoning_model: MODEL for words in RUNS},
     **{words.embedding_model: EMBEDDINGS for words in RUNS},
 }
+OPENAI_ALIASES = {words.model: "simulated-model" for words in RUNS}
+OPENAI_ROW = "openai-chat"
 VENV = REPOSITORY / ".venv"
 
 

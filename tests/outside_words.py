@@ -21,13 +21,15 @@ class Words:
 
     Attributes:
         name: ``published`` or ``renamed``.
-        model: Alias of a model that can do everything.
+        model: Alias of a model behind OpenAI's own interface, which takes all of its fields.
+        bedrock_model: Alias of a model of Bedrock that can do all that Bedrock can.
         reasoning_model: Alias whose name makes suites ask for reasoning.
         embedding_model: Alias of an embedding model.
     """
 
     name: str
     model: str
+    bedrock_model: str
     reasoning_model: str
     embedding_model: str
 
@@ -45,7 +47,7 @@ class Words:
             {
                 "base_url": base_url,
                 "api_key": "any",
-                "model": self.model,
+                "model": self.bedrock_model,
                 "embedding_model": self.embedding_model,
                 "unknown_model": self.of("no-such-model"),
                 "system": self.of("Answer in one sentence."),
@@ -59,8 +61,10 @@ class Words:
         )
 
 
-PUBLISHED = Words("published", "gpt-6-astra", "gpt-5-outside", "text-embedding-3-small")
-RENAMED = Words("renamed", "zeta-lyra-77", "o3-qualm-zephyr", "fjord-vectors-9")
+PUBLISHED = Words(
+    "published", "gpt-6-astra", "claude-outside", "gpt-5-outside", "text-embedding-3-small"
+)
+RENAMED = Words("renamed", "zeta-lyra-77", "vega-quill-3", "o3-qualm-zephyr", "fjord-vectors-9")
 RUNS = (PUBLISHED, RENAMED)
 
 

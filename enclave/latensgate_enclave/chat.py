@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from latensgate_enclave.chat_messages import read_messages
+from latensgate_enclave.chat_native import native_fields
 from latensgate_enclave.chat_values import (
     Attachment,
     ChatRequest,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latensgate_enclave.chat_wire import AnyChoice, AnyFormat, FunctionWire
-    from latensgate_shared.strict_json import JSONObject, JSONValue
+    from latensgate_shared.strict_json import JSONObject
 
 __all__ = [
     "Attachment",
@@ -63,32 +64,14 @@ __all__ = [
 DROPPED: Final = frozenset(
     {
         "metadata",
-        "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
-        "seed",
         "user",
     }
 )
-"""They tell OpenAI who calls, where to cache and how to be quick: nothing that the answer owes the
-caller (OpenAI calls ``seed`` best effort)."""
-
-ONLY_DEFAULT: Final[dict[str, tuple[JSONValue, ...]]] = {
-    "audio": (),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "moderation": (),
-    "presence_penalty": (0,),
-    "store": (False,),
-    "top_logprobs": (0,),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-}
-"""Fields of which only the value that changes nothing can be honoured."""
+"""They tell OpenAI who calls and where to cache: nothing that the answer owes the caller."""
 
 
 def parse_chat_request(body: JSONObject) -> ChatRequest:
@@ -107,9 +90,9 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
     messages, left_out = read_messages(request.messages)
     tools = _tools(request)
     choice, forced, tools = _tool_choice(_choice_of(request), tools)
-    if request.stream_options is not None and not request.stream:
-        raise RequestInvalidError("a stream option without a stream", param="stream_options")
     options = request.stream_options
+    if options is not None and not request.stream:  # OpenAI's own example; a whole answer has usage
+        left_out = {*left_out, "stream_options"}
     return ChatRequest(
         model=request.model,
         messages=messages,
@@ -124,12 +107,13 @@ def parse_chat_request(body: JSONObject) -> ChatRequest:
         include_usage=bool(options and options.include_usage),
         obfuscate=options is None or options.include_obfuscation is not False,
         n=request.n,
-        parallel_tool_calls=request.parallel_tool_calls and not request.functions,
+        parallel_tool_calls=request.parallel_tool_calls and not _is_legacy(request),
         response_format=_format(request.response_format),
         reasoning_effort=request.reasoning_effort,
         service_tier=None if request.service_tier in _DEFAULT_TIERS else request.service_tier,
-        functions=bool(request.functions),
+        functions=_is_legacy(request),
         dropped=tuple(sorted({*dropped, *left_out})),
+        native=native_fields(request),
     )
 
 
@@ -137,7 +121,7 @@ _DEFAULT_TIERS: Final = frozenset({"auto", "default"})
 
 
 def _honourable(body: JSONObject) -> tuple[JSONObject, list[str]]:
-    """Take out nulls, fields to drop and harmless defaults; return the rest and what is dropped."""
+    """Take out nulls and fields to drop; return the rest and what is dropped."""
     rest: JSONObject = {}
     dropped: list[str] = []
     for name, value in body.items():
@@ -145,10 +129,12 @@ def _honourable(body: JSONObject) -> tuple[JSONObject, list[str]]:
             continue
         if name in DROPPED:
             dropped.append(name)
-        elif name not in ONLY_DEFAULT:
+        elif name != "store":
             rest[name] = value
-        elif not _is_one_of(value, ONLY_DEFAULT[name]):
-            raise UnsupportedError("only the default of this field is supported", param=name)
+        elif not isinstance(value, bool):
+            raise RequestInvalidError("a value is not of the type expected", param=name)
+        elif value:  # nothing is ever stored, and the receipt says so
+            dropped.append(name)
     messages = rest.get("messages")
     if isinstance(messages, list):
         rest["messages"] = [
@@ -158,13 +144,6 @@ def _honourable(body: JSONObject) -> tuple[JSONObject, list[str]]:
             for each in messages
         ]
     return rest, dropped
-
-
-def _is_one_of(value: JSONValue, allowed: Sequence[JSONValue]) -> bool:
-    """Compare as JSON does, where ``true`` is not ``1``."""
-    return any(
-        value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed
-    )
 
 
 def _convert(rest: JSONObject) -> RequestWire:
@@ -190,15 +169,29 @@ def _refusal(text: str) -> RequestInvalidError:
 
 
 def _tools(request: RequestWire) -> tuple[ToolSpec, ...]:
-    if request.functions and request.tools:
-        raise RequestInvalidError("tools in two forms", param="functions")
-    place = "functions" if request.functions else "tools"
-    tools = tuple(
-        _tool(each) for each in request.functions or [each.function for each in request.tools]
-    )
-    if len({tool.name for tool in tools}) != len(tools):
+    functions = _specs(request.functions, "functions")
+    tools = _specs([each.function for each in request.tools], "tools")
+    if functions and tools and not _are_alike(functions, tools):
+        raise RequestInvalidError("other tools than in tools", param="functions")
+    return tools or functions
+
+
+def _specs(wire: Sequence[FunctionWire], place: str) -> tuple[ToolSpec, ...]:
+    specs = tuple(_tool(each) for each in wire)
+    if len({each.name for each in specs}) != len(specs):
         raise RequestInvalidError("two tools have one name", param=place)
-    return tools
+    return specs
+
+
+def _are_alike(functions: tuple[ToolSpec, ...], tools: tuple[ToolSpec, ...]) -> bool:
+    """Whether both lists offer the same; the old form has no word for ``strict``."""
+    plain = {each.name: (each.description, each.parameters) for each in tools}
+    return plain == {each.name: (each.description, each.parameters) for each in functions}
+
+
+def _is_legacy(request: RequestWire) -> bool:
+    """Whether tools came in the form that OpenAI has given up, and in no other."""
+    return bool(request.functions) and not request.tools
 
 
 def _tool(wire: FunctionWire) -> ToolSpec:
@@ -210,11 +203,14 @@ def _choice_of(request: RequestWire) -> AnyChoice | None:
     """Read ``function_call`` as the ``tool_choice`` that it has become."""
     if request.function_call is None:
         return request.tool_choice
-    if request.tool_choice is not None:
+    choice: AnyChoice = (
+        NamedChoiceWire(request.function_call)
+        if isinstance(request.function_call, NamedFunctionWire)
+        else request.function_call
+    )
+    if request.tool_choice not in (None, choice):
         raise RequestInvalidError("two choices of one tool", param="function_call")
-    if isinstance(request.function_call, NamedFunctionWire):
-        return NamedChoiceWire(request.function_call)
-    return request.function_call
+    return choice
 
 
 def _tool_choice(
@@ -252,4 +248,4 @@ def _max_tokens(request: RequestWire) -> int | None:
     old, new = request.max_tokens, request.max_completion_tokens
     if old is not None and new is not None and old != new:
         raise RequestInvalidError("two limits for one thing", param="max_tokens")
-    return old or new
+    return new if old is None else old

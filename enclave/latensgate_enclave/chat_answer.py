@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from latensgate_enclave.chat_native import NativeAnswer
 from latensgate_enclave.chat_texts import answer_parts, with_answer_texts
 from latensgate_shared.limits import ESTIMATED_TOKEN_BYTES
 
@@ -96,6 +97,7 @@ class ChatAnswer:
         usage: What it cost.
         size_bytes: Of the JSON that it came as: whether walking over it would hold others up.
         reasoning: What the model thought before, in order.
+        native: What OpenAI's interface tells beside, where it was asked for.
     """
 
     text: tuple[str, ...] = field(repr=False)
@@ -104,6 +106,7 @@ class ChatAnswer:
     usage: Usage
     size_bytes: int = 0
     reasoning: tuple[ReasoningBlock, ...] = field(default=(), repr=False)
+    native: NativeAnswer = field(default_factory=NativeAnswer, repr=False)
 
     def parts(self) -> list[TextPart]:
         """Return every text that the answer would return."""
@@ -154,13 +157,22 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeDelta:
+    """What OpenAI's interface tells beside the pieces before it."""
+
+    told: NativeAnswer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """No more content follows; usage does."""
 
     finish_reason: FinishReason
 
 
-ChatDelta: TypeAlias = TextDelta | ReasoningDelta | ToolCallBegun | ToolCallDelta | Finished | Usage
+ChatDelta: TypeAlias = (
+    TextDelta | ReasoningDelta | ToolCallBegun | ToolCallDelta | NativeDelta | Finished | Usage
+)
 
 
 @dataclass(frozen=True, slots=True)

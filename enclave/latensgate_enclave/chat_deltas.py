@@ -10,12 +10,14 @@ from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
     Finished,
+    NativeDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallBegun,
     ToolCallDelta,
     Usage,
 )
+from latensgate_enclave.chat_native import joined
 from latensgate_enclave.chat_values import ReasoningBlock, ToolCall
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latensgate_enclave.chat_answer import ChatDelta, FinishReason
+    from latensgate_enclave.chat_native import NativeAnswer
     from latensgate_shared.strict_json import JSONObject
 
 
@@ -43,6 +46,7 @@ class Collector:
         self._thought: list[str] = []
         self._reasoning: list[ReasoningBlock] = []
         self._calls: list[tuple[ToolCallBegun, list[str]]] = []
+        self._native: list[NativeAnswer] = []
         self._finish: FinishReason = "stop"
 
     def add(self, deltas: Sequence[ChatDelta]) -> None:
@@ -60,6 +64,8 @@ class Collector:
                 case ToolCallDelta():
                     self.size_bytes += len(delta.arguments)
                     self._calls[delta.index][1].append(delta.arguments)
+                case NativeDelta():
+                    self._native.append(delta.told)
                 case Finished():
                     self._finish = delta.finish_reason
                 case Usage():  # pragma: no branch  # the union is closed
@@ -89,7 +95,13 @@ class Collector:
             reasoning.append(ReasoningBlock("".join(self._thought)))
         usage, text = self.usage or Usage(0, 0), "".join(self._text)
         return ChatAnswer(
-            (text,), calls, self._finish, usage, self.size_bytes, reasoning=tuple(reasoning)
+            (text,),
+            calls,
+            self._finish,
+            usage,
+            self.size_bytes,
+            reasoning=tuple(reasoning),
+            native=joined(self._native),
         )
 
 

@@ -19,6 +19,7 @@ from latensgate_enclave.aws.converse import (
 from latensgate_enclave.aws.converse_answer import ConverseReader
 from latensgate_enclave.chat import ChatRequest, UnsupportedError, parse_chat_request
 from latensgate_enclave.chat_answer import ChatAnswer
+from latensgate_enclave.chat_native import fixed_native, unscannable
 from latensgate_enclave.chat_render import ChunkRenderer, render_completion
 from latensgate_enclave.chat_shape import Shape
 from latensgate_enclave.chat_texts import request_parts, tool_names, with_request_texts
@@ -73,7 +74,8 @@ class ChatModelRequest:
     def with_texts(self, texts: Sequence[str]) -> Self | None:
         """Return the request with its texts replaced; None where a masked name calls no tool."""
         masked = with_request_texts(self.chat, texts)
-        return type(self)(masked) if tool_names(masked) == tool_names(self.chat) else None
+        is_same = _names(masked) == _names(self.chat)
+        return type(self)(masked) if is_same else None
 
     def translate(self, route: ModelRoute, traits: ModelTraits) -> tuple[Forwarding, ...]:
         """Return the model calls that answer it.
@@ -88,11 +90,21 @@ class ChatModelRequest:
         return (_converse(self.chat, route, traits),) * self.chat.n
 
 
+def _names(chat: ChatRequest) -> tuple[object, ...]:
+    """Return what names something: masked, it would name nothing."""
+    return tool_names(chat), fixed_native(chat.native)
+
+
 def _openai(chat: ChatRequest, route: ModelRoute, traits: ModelTraits) -> Forwarding:
     body = build_openai_body(chat, route.model_id, traits)
     offered = frozenset(tool.name for tool in chat.tools)
+    asked = frozenset(unscannable(chat.native))
     return Forwarding(
-        route, body, OpenAIReader(offered, len(body)), dropped=dropped_by_upstream(chat)
+        route,
+        body,
+        OpenAIReader(offered, len(body), asked),
+        dropped=dropped_by_upstream(chat, traits),
+        unscannable=tuple(sorted(asked)),
     )
 
 

@@ -19,6 +19,7 @@ from latensgate_enclave.chat_answer import (
     ChatDelta,
     CompletionHead,
     Finished,
+    NativeDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallBegun,
@@ -29,6 +30,7 @@ from latensgate_enclave.chat_answer import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from latensgate_enclave.chat_native import NativeAnswer
     from latensgate_enclave.chat_values import ChatRequest, ReasoningBlock, ToolCall
     from latensgate_shared.error_answers import WireError
     from latensgate_shared.strict_json import JSONObject, JSONValue
@@ -53,6 +55,7 @@ def render_completion(
         "choices": [_choice(number, each, request) for number, each in enumerate(answers)],
         "usage": usage.to_openai(),
         "service_tier": "default",
+        **answers[0].native.head,
     }
 
 
@@ -63,6 +66,7 @@ def _choice(index: int, answer: ChatAnswer, request: ChatRequest) -> JSONObject:
         "refusal": None,
         "annotations": [],
     }
+    message.update(answer.native.message)
     if answer.reasoning:
         message["reasoning_content"] = "".join(block.text for block in answer.reasoning)
         message["thinking_blocks"] = [_thinking(block) for block in answer.reasoning]
@@ -75,7 +79,12 @@ def _choice(index: int, answer: ChatAnswer, request: ChatRequest) -> JSONObject:
             {"id": call.id, "type": "function", "function": _function(call)}
             for call in answer.tool_calls
         ]
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": answer.native.logprobs,
+        "finish_reason": finish_reason,
+    }
 
 
 def _legacy(finish_reason: str) -> str:
@@ -102,10 +111,11 @@ class ChunkRenderer:
         request: Says whether there is usage, filler, and calls in the form that is given up.
     """
 
-    __slots__ = ("_close", "_head", "_open", "_request", "_thought")
+    __slots__ = ("_choice", "_close", "_first", "_head", "_open", "_request", "_thought")
 
     def __init__(self, head: CompletionHead, request: ChatRequest) -> None:
-        self._head = msgspec.json.encode(head.to_openai("chat.completion.chunk"))[:-1]
+        self._first = self._head = msgspec.json.encode(head.to_openai("chat.completion.chunk"))[:-1]
+        self._choice = 0
         self._open = b""
         self._close = b'}],"usage":null' if request.include_usage else b"}]"
         self._request = request
@@ -113,7 +123,8 @@ class ChunkRenderer:
 
     def begin(self, choice: int) -> list[bytes]:
         """Return the first chunk of a choice, which alone names the role."""
-        self._open = self._head + b',"choices":[{"index":%d,"delta":' % choice
+        self._choice = choice
+        self._open = self._opening(self._head)
         return [self._chunk(b'{"role":"assistant","content":"","refusal":null}')]
 
     def render(self, delta: ChatDelta) -> list[bytes]:
@@ -126,9 +137,30 @@ class ChunkRenderer:
             reason = delta.finish_reason
             told = _legacy(reason) if self._request.functions else reason
             return [self._chunk(b"{}", msgspec.json.encode(told))]
+        if isinstance(delta, NativeDelta):
+            return self._native(delta.told)
         if isinstance(delta, Usage):
             return []
         return [self._filled(msgspec.json.encode(self._call(delta)))]
+
+    def _opening(self, head: bytes) -> bytes:
+        return head + b',"choices":[{"index":%d,"delta":' % self._choice
+
+    def _native(self, told: NativeAnswer) -> list[bytes]:
+        """Tell what stands beside; who answered and how is told by all chunks that follow."""
+        head = dict(told.head)
+        moderation = head.pop("moderation", None)
+        if head:
+            self._head = self._first + b"," + msgspec.json.encode(head)[1:-1]
+            self._open = self._opening(self._head)
+        chunks: list[bytes] = []
+        if told.message or told.logprobs is not None:
+            logprobs = msgspec.json.encode(told.logprobs)
+            chunks.append(self._chunk(msgspec.json.encode(told.message), logprobs=logprobs))
+        if moderation is not None:
+            verdict = msgspec.json.encode(moderation)
+            chunks.append(self._head + b',"choices":[],"moderation":' + verdict + b"}")
+        return chunks
 
     def _reasoning(self, delta: ReasoningDelta) -> JSONObject:
         """Tell the text as it comes; the block as a whole once it is signed."""
@@ -165,9 +197,15 @@ class ChunkRenderer:
         """Return nothing: the sealed error alone tells it."""
         return []
 
-    def _chunk(self, delta: bytes, finish_reason: bytes = b"null", fill: bytes = b"") -> bytes:
-        middle = b',"logprobs":null,"finish_reason":'
-        return b"".join((self._open, delta, middle, finish_reason, self._close, fill, b"}"))
+    def _chunk(
+        self,
+        delta: bytes,
+        finish_reason: bytes = b"null",
+        fill: bytes = b"",
+        logprobs: bytes = b"null",
+    ) -> bytes:
+        told = (delta, b',"logprobs":', logprobs, b',"finish_reason":', finish_reason)
+        return b"".join((self._open, *told, self._close, fill, b"}"))
 
     def _filled(self, delta: bytes) -> bytes:
         if not self._request.obfuscate:

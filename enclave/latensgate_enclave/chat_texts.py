@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from latensgate_enclave.chat_native import with_native_texts
 from latensgate_enclave.chat_values import (
     Attachment,
     ChatRequest,
@@ -97,6 +98,7 @@ def _rewrite_request(request: ChatRequest, see: See) -> ChatRequest:
         forced_tool=request.forced_tool and see(TextPart(request.forced_tool, prompt)),
         stop=tuple([see(TextPart(text, prompt)) for text in request.stop]),
         response_format=request.response_format and _format(request.response_format, see),
+        native=with_native_texts(request.native, lambda text: see(TextPart(text, prompt))),
     )
 
 
@@ -166,6 +168,7 @@ def _rewrite_answer(answer: ChatAnswer, see: See) -> ChatAnswer:
             ToolCall(call.id, call.name, _object(call.arguments, see, Direction.TOOL_ARGUMENTS))
             for call in answer.tool_calls
         ),
+        native=answer.native.with_texts(lambda text: see(TextPart(text, Direction.ANSWER))),
     )
 
 

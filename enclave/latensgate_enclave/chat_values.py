@@ -9,7 +9,7 @@ from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import NAME_MAX_CHARS
 
 if TYPE_CHECKING:
-    from latensgate_shared.strict_json import JSONObject
+    from latensgate_shared.strict_json import JSONObject, JSONValue
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 ToolChoiceMode: TypeAlias = Literal["none", "auto", "required"]
@@ -168,6 +168,7 @@ class ChatRequest:
         service_tier: ``flex`` or ``priority``; None: the default one.
         functions: Tools came in the form that OpenAI has given up, and are called in it.
         dropped: Names of fields that are not forwarded, sorted.
+        native: Fields that only OpenAI's own interface has (`chat_native`), as it is sent them.
     """
 
     model: str
@@ -189,6 +190,7 @@ class ChatRequest:
     service_tier: str | None = None
     functions: bool = False
     dropped: tuple[str, ...] = ()
+    native: JSONObject = field(default_factory=dict[str, "JSONValue"], repr=False)
 
     def attachments(self) -> dict[str, int]:
         """Count by kind what no scan sees."""

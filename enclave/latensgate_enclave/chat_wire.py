@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
+from latensgate_enclave.chat_native_wire import NativeWire
 from latensgate_enclave.chat_values import Effort, ToolChoiceMode
 from latensgate_shared.limits import (
     CHAT_CHOICES_MAX_COUNT,
@@ -21,7 +22,7 @@ from latensgate_shared.limits import (
 
 _ToolName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
 _CallId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:-]{1,64}\Z")]
-_Tokens: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Tokens: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Stop: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Opaque: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/=_-]+\Z")]
 """What only a provider reads: no scan sees it, so it may hold no words."""
@@ -257,8 +258,8 @@ AnyChoice: TypeAlias = ToolChoiceMode | NamedChoiceWire | AllowedChoiceWire
 AnyFormat: TypeAlias = TextFormatWire | ObjectFormatWire | SchemaFormatWire
 
 
-class RequestWire(Struct, forbid_unknown_fields=True):
-    """The whole body."""
+class RequestWire(NativeWire, forbid_unknown_fields=True, kw_only=True):
+    """The whole body, without what is left out before."""
 
     model: Annotated[str, Meta(min_length=1, max_length=NAME_MAX_CHARS)]
     messages: Annotated[
@@ -269,12 +270,18 @@ class RequestWire(Struct, forbid_unknown_fields=True):
     max_completion_tokens: _Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    stop: _Stop | Annotated[list[_Stop], Meta(max_length=CHAT_STOP_MAX_COUNT)] = []
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=CHAT_STOP_MAX_COUNT)] = field(
+        default_factory=list[_Stop]
+    )
     stream: bool = False
     stream_options: StreamOptionsWire | None = None
-    tools: Annotated[list[OfferedToolWire], Meta(max_length=CHAT_TOOLS_MAX_COUNT)] = []
+    tools: Annotated[list[OfferedToolWire], Meta(max_length=CHAT_TOOLS_MAX_COUNT)] = field(
+        default_factory=list[OfferedToolWire]
+    )
     tool_choice: AnyChoice | None = None
-    functions: Annotated[list[FunctionWire], Meta(max_length=CHAT_TOOLS_MAX_COUNT)] = []
+    functions: Annotated[list[FunctionWire], Meta(max_length=CHAT_TOOLS_MAX_COUNT)] = field(
+        default_factory=list[FunctionWire]
+    )
     function_call: Literal["none", "auto"] | NamedFunctionWire | None = None
     parallel_tool_calls: bool = True
     n: Annotated[int, Meta(ge=1, le=CHAT_CHOICES_MAX_COUNT)] = 1

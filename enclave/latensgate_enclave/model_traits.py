@@ -26,6 +26,15 @@ Capability: TypeAlias = Literal[
     "system_mid",
     "prefill",
     "service_tier",
+    "audio_out",
+    "logit_bias",
+    "logprobs",
+    "moderation",
+    "penalties",
+    "prediction",
+    "seed",
+    "verbosity",
+    "web_search",
 ]
 CAPABILITIES: Final[frozenset[str]] = frozenset(get_args(Capability))
 """All words that a row of a chat model may hold; docs/compatibility.md says what each is."""

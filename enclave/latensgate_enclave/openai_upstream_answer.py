@@ -7,7 +7,7 @@ The upstream's own words never pass in an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
     Finished,
+    NativeDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallBegun,
@@ -24,7 +25,9 @@ from latensgate_enclave.chat_answer import (
     Usage,
     estimated_usage,
 )
+from latensgate_enclave.chat_native import NativeAnswer
 from latensgate_enclave.chat_values import ReasoningBlock, ToolCall
+from latensgate_enclave.openai_native_answer import native_answer, native_head
 from latensgate_enclave.retry import retry_after_ms
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES, CHAT_TOOLS_MAX_COUNT
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.aws.eventstream import EventMessage
     from latensgate_enclave.chat_answer import ChatDelta, FinishReason
     from latensgate_enclave.http1 import HttpResponse
+    from latensgate_shared.strict_json import JSONObject
 
 _Decoded = TypeVar("_Decoded")
 _Count = Annotated[int, Meta(ge=0)]
@@ -143,6 +147,8 @@ class _Choice(Struct):
 class _Answer(Struct):
     choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
     usage: _Usage | None = None
+    service_tier: object = None
+    system_fingerprint: object = None
 
 
 def _decode(data: bytes, kind: type[_Decoded]) -> _Decoded:
@@ -164,13 +170,19 @@ def _check_offered(name: str, offered: frozenset[str]) -> None:
         raise UpstreamError("the upstream calls a tool that the caller did not offer")
 
 
-def parse_openai_answer(body: bytes, offered: frozenset[str], prompt_bytes: int = 0) -> ChatAnswer:
+def parse_openai_answer(
+    body: bytes,
+    offered: frozenset[str],
+    prompt_bytes: int = 0,
+    asked: frozenset[str] = frozenset(),
+) -> ChatAnswer:
     """Read a whole answer.
 
     Args:
         body: Of an answer with status 200.
         offered: Names of the tools that it may call.
         prompt_bytes: Of the request, where the upstream tells no usage.
+        asked: Fields of the request that something comes back for beside the answer.
 
     Raises:
         UpstreamError: Not of OpenAI's form, or no answer to the request.
@@ -181,6 +193,8 @@ def parse_openai_answer(body: bytes, offered: frozenset[str], prompt_bytes: int 
     calls = tuple(_call(each, offered) for each in message.tool_calls or ())
     text = (message.content or "") + (message.refusal or "")
     thought = message.reasoning_content
+    native = native_answer(body, asked)
+    head = {**native.head, **native_head(answer.service_tier, answer.system_fingerprint)}
     return ChatAnswer(
         (text,) if text else (),
         calls,
@@ -188,6 +202,7 @@ def parse_openai_answer(body: bytes, offered: frozenset[str], prompt_bytes: int 
         answer.usage.value() if answer.usage else estimated_usage(prompt_bytes, len(text)),
         len(body),
         (ReasoningBlock(thought),) if thought else (),
+        replace(native, head=head),
     )
 
 
@@ -228,6 +243,8 @@ class _ChunkChoice(Struct):
 class _Chunk(Struct):
     choices: Annotated[list[_ChunkChoice], Meta(max_length=1)] = []
     usage: _Usage | None = None
+    service_tier: object = None
+    system_fingerprint: object = None
     error: _Error | str | None = None
 
 
@@ -242,12 +259,15 @@ class OpenAIStream:
 
     Args:
         offered: Names of the tools that the answer may call.
+        asked: Fields of the request that something comes back for beside the answer.
     """
 
-    __slots__ = ("_calls", "_finished", "_offered", "_usage", "_whole")
+    __slots__ = ("_asked", "_calls", "_finished", "_head", "_offered", "_usage", "_whole")
 
-    def __init__(self, offered: frozenset[str]) -> None:
+    def __init__(self, offered: frozenset[str], asked: frozenset[str] = frozenset()) -> None:
         self._offered = offered
+        self._asked = asked
+        self._head: JSONObject = {}
         self._calls: dict[int, _OpenCall] = {}
         self._finished = self._whole = False
         self._usage: Usage | None = None
@@ -267,9 +287,11 @@ class OpenAIStream:
             raise _event_error(chunk.error)
         if chunk.usage is not None:  # some servers tell what it is so far in every chunk
             self._usage = chunk.usage.value()
-        deltas: list[ChatDelta] = []
+        deltas = self._told_first(chunk)
         for choice in chunk.choices:
             deltas += self._content(choice.delta or _Delta())
+        deltas += self._beside(message.payload)
+        for choice in chunk.choices:
             if choice.finish_reason is not None:
                 deltas += self._finish(choice.finish_reason)
         return deltas
@@ -282,6 +304,18 @@ class OpenAIStream:
         """
         if not self._whole:
             raise UpstreamError("the upstream's stream ended before the answer did")
+
+    def _told_first(self, chunk: _Chunk) -> list[ChatDelta]:
+        """Return who answers and how, where it is news: every chunk repeats it."""
+        head = native_head(chunk.service_tier, chunk.system_fingerprint)
+        if head.items() <= self._head.items():
+            return []
+        self._head |= head
+        return [NativeDelta(NativeAnswer(head=dict(self._head)))]
+
+    def _beside(self, payload: bytes) -> list[ChatDelta]:
+        native = native_answer(payload, self._asked)
+        return [NativeDelta(native)] if native else []
 
     def _end(self) -> list[ChatDelta]:
         if not self._finished:
@@ -331,15 +365,17 @@ class OpenAIReader:
     Attributes:
         offered: Names of the tools that it may call.
         prompt_bytes: Of the request.
+        asked: Fields of the request that something comes back for beside the answer.
     """
 
     offered: frozenset[str]
     prompt_bytes: int
+    asked: frozenset[str] = frozenset()
 
     def whole(self, response: HttpResponse) -> ChatAnswer:
         """Read an answer with status 200; raises as `parse_openai_answer`."""
-        return parse_openai_answer(response.body, self.offered, self.prompt_bytes)
+        return parse_openai_answer(response.body, self.offered, self.prompt_bytes, self.asked)
 
     def stream(self) -> OpenAIStream:
         """Begin to read a streamed answer."""
-        return OpenAIStream(self.offered)
+        return OpenAIStream(self.offered, self.asked)

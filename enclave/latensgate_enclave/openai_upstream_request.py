@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from latensgate_enclave.chat_native import HINTS, NEEDED
 from latensgate_enclave.chat_values import UnsupportedError
 
 if TYPE_CHECKING:
@@ -61,13 +62,26 @@ def build_openai_body(request: ChatRequest, model_id: str, traits: ModelTraits) 
     _add_sampling(body, request, traits)
     _add_tools(body, request, traits)
     _add_format(body, request, traits)
+    for name, value in _native(request, traits).items():
+        body[name] = value
     return msgspec.json.encode(body)
 
 
-def dropped_by_upstream(request: ChatRequest) -> tuple[str, ...]:
+def dropped_by_upstream(request: ChatRequest, traits: ModelTraits) -> tuple[str, ...]:
     """Return names of what does not travel: thoughts are signed for whoever had them."""
+    hints = [name for name in request.native if name in HINTS and not traits.can(NEEDED[name])]
     thought = any(message.reasoning for message in request.messages)
-    return ("messages.reasoning_content",) if thought else ()
+    return (*hints, "messages.reasoning_content") if thought else tuple(hints)
+
+
+def _native(request: ChatRequest, traits: ModelTraits) -> JSONObject:
+    """Return the fields that OpenAI alone has; hints that this upstream lacks stay here."""
+    sent: JSONObject = {}
+    for name, value in request.native.items():
+        if name not in HINTS or traits.can(NEEDED[name]):
+            _need(traits, NEEDED[name], name)
+            sent[name] = value
+    return sent
 
 
 def _need(traits: ModelTraits, capability: Capability, param: str) -> None:

@@ -85,6 +85,7 @@ class Forwarding:
         method: Which call of Bedrock's runtime it is.
         whole: The answer is asked for in one piece, also where the caller streams.
         dropped: Names of fields that this model is not sent, for the receipt.
+        unscannable: Names of fields whose answers no policy can change.
     """
 
     route: ModelRoute
@@ -93,6 +94,7 @@ class Forwarding:
     method: Method = "converse"
     whole: bool = False
     dropped: tuple[str, ...] = ()
+    unscannable: tuple[str, ...] = ()
 
 
 class ModelRequest(Protocol):

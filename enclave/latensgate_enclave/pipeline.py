@@ -34,7 +34,7 @@ from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError
 from latensgate_enclave.pii.attachments import judge_attachments
-from latensgate_enclave.protect import protection_of
+from latensgate_enclave.protect import judge_calls, protection_of
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
 from latensgate_enclave.steps import (
@@ -296,7 +296,7 @@ class Pipeline:
         traits = ModelTraits(configuration.policy.capabilities[route.capabilities])
         size, request = scanned.size_bytes, scanned.request
         calls = await self.work(size, record.tenant_id, _translated, request, route, traits, record)
-        record.drop(name for call in calls for name in call.dropped)
+        judge_calls(calls, record, scanned.protection)
         record.model_served = route.model_id
         record.lap("translate")
         return Forwarded(scanned, calls)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latensgate_enclave.chat_values import UnsupportedError
 from latensgate_enclave.pii.protection import Protection
 from latensgate_enclave.tenant_settings import applied
 from latensgate_shared.sealed_plaintext import CONVERSATION_SECRET_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latensgate_enclave.operation import Forwarding
     from latensgate_enclave.record import Record
     from latensgate_enclave.steps import Opened, Parts
 
@@ -33,3 +37,21 @@ def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:
     protection = Protection.under(found.policy, parts.engine, tenant_id, secret, remembering)
     record.protection = protection
     return protection
+
+
+def judge_calls(calls: Sequence[Forwarding], record: Record, protection: Protection) -> None:
+    """Let model calls go on, or refuse them; the record is told what they leave out.
+
+    Args:
+        calls: As translated.
+        record: Of the request.
+        protection: Of the request, whose texts are scanned.
+
+    Raises:
+        UnsupportedError: What a field asks for would tell what the policy keeps from the answer, or
+            what was put in place of the caller's own words; ``param`` names it.
+    """
+    record.drop(name for call in calls for name in call.dropped)
+    names = [name for call in calls for name in call.unscannable]
+    if names and protection.acts_on_answers():
+        raise UnsupportedError("the policy of this request changes answers", param=names[0])

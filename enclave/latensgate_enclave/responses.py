@@ -158,6 +158,8 @@ def _chat_body(wire: ResponsesWire, rest: JSONObject, talk: Conversation) -> JSO
     if wire.reasoning is not None and wire.reasoning.effort is not None:
         body["reasoning_effort"] = wire.reasoning.effort
     if wire.stream_options is not None:
+        if not body.get("stream"):
+            raise RequestInvalidError("a stream option without a stream", param="stream_options")
         body["stream_options"] = msgspec.to_builtins(wire.stream_options)
     if wire.text is not None:
         body |= _chat_format(wire.text.format)

@@ -198,7 +198,7 @@ class ResponsesWire(Struct, forbid_unknown_fields=True):
     input: str | Annotated[list[ItemWire], Meta(min_length=1, max_length=CHAT_MESSAGES_MAX_COUNT)]
     instructions: str | None = None
     include: list[Literal["reasoning.encrypted_content"]] = []
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     max_tool_calls: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     metadata: _Metadata = {}
     parallel_tool_calls: bool = True

@@ -14,6 +14,7 @@ from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
     Finished,
+    NativeDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallBegun,
@@ -93,8 +94,8 @@ class StreamGuard:
                 return self._arguments(delta)
             case Finished():
                 return [*self.end(), delta]
-            case Usage():  # pragma: no branch  # the union is closed
-                return [delta]
+            case NativeDelta() | Usage():  # pragma: no branch  # the union is closed
+                return [delta]  # the first is asked for only where the policy leaves answers alone
 
     # --- text ---
 

@@ -176,6 +176,8 @@ RETRY_AFTER_MAX_MS: Final = 86_400_000
 """Longest wait that a sealed error may ask for: one day."""
 CHAT_CHOICES_MAX_COUNT: Final = 8
 """Answers to one request (`n`): each is a model call of its own, paid and awaited by the caller."""
+CHAT_LOGIT_BIASES_MAX_COUNT: Final = 300
+"""Tokens of one `logit_bias`, as OpenAI limits it; each is a text for the scan."""
 CHAT_ATTACHMENTS_MAX_COUNT: Final = 64
 """Images, documents and sounds of one request; providers take fewer, and each is copied once."""
 METADATA_MAX_COUNT: Final = 16

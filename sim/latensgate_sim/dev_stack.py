@@ -67,6 +67,7 @@ class StackOptions:
         aliases: Names of applications to Bedrock model ids, or to ids with a row of `policy.toml`,
             besides or in place of the usual ones.
         openai_aliases: Names to models of a simulated OpenAI-compatible upstream.
+        openai_capabilities: Their row of `policy.toml`.
         openai_forward: A plain server of that interface that answers them instead.
         enclaves: How many processes.
         regions: The first one is where enclaves run.
@@ -81,6 +82,7 @@ class StackOptions:
     bedrock: bool = False
     aliases: Mapping[str, str | Alias] = field(default_factory=dict[str, "str | Alias"])
     openai_aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    openai_capabilities: str = "full"
     openai_forward: str | None = None
     enclaves: int = 2
     regions: Sequence[str] = ("us-east-1",)
@@ -170,7 +172,9 @@ class DevStack:
         upstream = None
         if self.options.openai_aliases:
             operator_key = make_operator_key(self._signing_key)
-            upstream = UpstreamAliases(operator_key, self.options.openai_aliases)
+            upstream = UpstreamAliases(
+                operator_key, self.options.openai_aliases, self.options.openai_capabilities
+            )
         deployment = deployment_toml(self.options.regions, aliases=aliases, upstream=upstream)
         return write_config(self.world.folder / "measured", self.world, deployment)
 

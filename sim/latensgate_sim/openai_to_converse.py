@@ -21,12 +21,15 @@ def as_converse(body: _Object) -> bytes:
             cast("list[_Object]", turns[-1]["content"]).extend(blocks)
         else:
             turns.append({"role": role, "content": blocks})
+    if not turns:  # instructions alone are what is asked
+        turns, system = [{"role": "user", "content": system}], []
     told: _Object = {"messages": turns}
     if system:
         told["system"] = system
-    if body.get("max_completion_tokens") is not None:
+    if body.get("max_completion_tokens"):  # OpenAI's own example says 0
         told["inferenceConfig"] = {"maxTokens": body["max_completion_tokens"]}
-    tools = [_tool(tool) for tool in _objects(body.get("tools"))]
+    offered = [] if body.get("tool_choice") == "none" else _objects(body.get("tools"))
+    tools = [_tool(tool) for tool in offered]
     if tools or any("toolUse" in block for turn in turns for block in _objects(turn["content"])):
         told["toolConfig"] = {"tools": tools or [_stand_in()], **_choice(body.get("tool_choice"))}
     return json.dumps(told).encode()
@@ -62,7 +65,7 @@ def _blocks(message: _Object) -> tuple[str, list[_Object]]:
 def _tool(tool: _Object) -> _Object:
     function = cast("_Object", tool["function"])
     empty: _Object = {"type": "object", "properties": _Object()}
-    schema = function.get("parameters") or empty
+    schema = {"type": "object", **cast("_Object", function.get("parameters") or empty)}
     spec: _Object = {"name": function["name"], "inputSchema": {"json": schema}}
     if function.get("description"):
         spec["description"] = function["description"]

@@ -24,6 +24,7 @@ from latensgate_sim.errors import AWSError, CutConnectionError
 from latensgate_sim.faults import Fault, FaultKind, FaultSwitch, strike
 from latensgate_sim.http_server import Request, Response
 from latensgate_sim.models import Model, ScriptedModel, Stop, TextPiece, ToolCall
+from latensgate_sim.openai_beside import HEAD, beside_message, logprobs, moderation
 from latensgate_sim.openai_to_converse import as_converse
 
 if TYPE_CHECKING:
@@ -123,8 +124,15 @@ class OpenAIUpstream:
         message: dict[str, object] = {"role": "assistant", "content": text or None, "refusal": None}
         if calls:
             message["tool_calls"] = [_call(call) for call in calls]
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(stop)}
-        told = {**_head("chat.completion", body), "choices": [choice]}
+        message |= beside_message(body, text)
+        told_of_tokens = logprobs(body, text)
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": told_of_tokens,
+            "finish_reason": _reason(stop),
+        }
+        told = {**_head("chat.completion", body), "choices": [choice], **moderation(body)}
         return {**told, "usage": _usage(stop)} if self.tells_usage else told
 
     async def _events(
@@ -147,15 +155,19 @@ class OpenAIUpstream:
         head = _head("chat.completion.chunk", body)
         yield _chunk(head, {"role": "assistant", "content": ""})
         index = 0
+        said: list[str] = []
         async for event in self._run(asked):
             if isinstance(event, TextPiece):
-                yield _chunk(head, {"content": event.text})
+                said.append(event.text)
+                yield _chunk(head, {"content": event.text}, told=logprobs(body, event.text))
             elif isinstance(event, ToolCall):
                 for piece in _call_pieces(event, index):
                     yield _chunk(head, {"tool_calls": [piece]})
                 index += 1
             elif isinstance(event, Stop):
-                yield _chunk(head, {}, _reason(event))
+                yield _chunk(head, beside_message(body, "".join(said)), _reason(event))
+                if told := moderation(body):
+                    yield {**head, "choices": [], **told}
                 options = body.get("stream_options")
                 if self.tells_usage and options == {"include_usage": True}:
                     yield {**head, "choices": [], "usage": _usage(event)}
@@ -183,13 +195,17 @@ def _head(kind: str, body: dict[str, object]) -> dict[str, object]:
         "object": kind,
         "created": int(time.time()),
         "model": body.get("model"),
+        **HEAD,
     }
 
 
 def _chunk(
-    head: dict[str, object], delta: dict[str, object], reason: str | None = None
+    head: dict[str, object],
+    delta: dict[str, object],
+    reason: str | None = None,
+    told: dict[str, object] | None = None,
 ) -> dict[str, object]:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    choice = {"index": 0, "delta": delta, "logprobs": told, "finish_reason": reason}
     return {**head, "choices": [choice]}
 
 

@@ -181,12 +181,12 @@ def test_requests_are_valid_to_botocore(name: str) -> None:
 @pytest.mark.parametrize(
     ("members", "param"),
     [
-        ({}, "presence_penalty"),
-        ({"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}, "functions"),
+        ({}, "functions"),
+        ({"functions": [], "function_call": None, "tool_choice": "auto"}, "frequency_penalty"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(members: dict[str, object], param: str) -> None:
     body = json.loads(published("llm", "openai-requests", "full.json").read_bytes()) | members
     with pytest.raises(RequestInvalidError) as caught:
-        parse_chat_request(body)
+        build_converse_body(parse_chat_request(body), CLAUDE)
     assert caught.value.param == param

@@ -22,6 +22,7 @@ from latensgate_enclave.aws.converse_tools import (
     tool_config,
     uses_tools,
 )
+from latensgate_enclave.chat_native import HINTS
 from latensgate_enclave.chat_values import UnsupportedError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
     Raises:
         UnsupportedError: The model or Converse cannot honour a field; ``param`` names it.
     """
+    _check_converse(request)
     _check_traits(request, traits)
     structured = structured_by(request, traits)
     system, spoken = split_system(request.messages, traits)
@@ -96,6 +98,15 @@ def build_converse_body(request: ChatRequest, traits: ModelTraits) -> bytes:
 def late_stops(request: ChatRequest) -> tuple[str, ...]:
     """Return the stop sequences that Converse refuses (blank ones): the answer is cut here."""
     return tuple(stop for stop in request.stop if not stop.strip())
+
+
+def _check_converse(request: ChatRequest) -> None:
+    """Refuse what Converse has no place for, whatever the model."""
+    for name in request.native:
+        if name not in HINTS:
+            raise UnsupportedError("only the default of this field is supported", param=name)
+    if request.max_tokens == 0:
+        raise UnsupportedError("an answer needs at least one token", param="max_completion_tokens")
 
 
 def _check_traits(request: ChatRequest, traits: ModelTraits) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
+from latensgate_enclave.chat_native import HINTS
 from latensgate_enclave.chat_values import ToolSpec, UnsupportedError
 
 if TYPE_CHECKING:
@@ -130,10 +131,10 @@ def dropped_by_model(
     request: ChatRequest, traits: ModelTraits, structured: Structured | None
 ) -> tuple[str, ...]:
     """Return what is asked for and not forwarded to this model, for the receipt."""
+    names = [name for name in request.native if name in HINTS]
     if traits.can("strict_tools"):
-        return ()
+        return tuple(names)
     form = request.response_format
-    names: list[str] = []
     if structured == "tool" and form is not None and form.strict:
         names.append("response_format.json_schema.strict")
     if any(tool.strict for tool in request.tools):
@@ -180,7 +181,8 @@ def _called_names(request: ChatRequest) -> list[str]:
 
 
 def _tool_spec(tool: ToolSpec, traits: ModelTraits) -> JSONObject:
-    schema = _NO_ARGUMENTS if tool.parameters is None else tool.parameters
+    # Converse takes objects alone; OpenAI takes schemas that do not say so.
+    schema = _NO_ARGUMENTS if tool.parameters is None else {"type": "object", **tool.parameters}
     spec: JSONObject = {"name": tool.name, "inputSchema": {"json": schema}}
     if tool.description is not None:
         spec["description"] = tool.description

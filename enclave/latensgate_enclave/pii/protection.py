@@ -161,6 +161,11 @@ class Protection:
         """Whether the policy could change or refuse something of an answer."""
         return changes(self.policy, direction)
 
+    def acts_on_answers(self) -> bool:
+        """Whether an answer may come to its caller in other words than the model's, or not."""
+        ways = (Direction.ANSWER, Direction.TOOL_ARGUMENTS)
+        return len(self.surrogates) > 0 or any(self.changes(each) for each in ways)
+
     def stream(self, direction: Direction, *, budget: Budget, json_text: bool = False) -> Passage:
         """Begin a text of an answer that comes in pieces."""
         known = self.surrogates if len(self.surrogates) else None

@@ -8,7 +8,7 @@ import pytest
 
 from gateway_stack import gateway_stack
 from latensgate_sim.dev_stack import StackOptions
-from outside_stack import ALIASES
+from outside_stack import ALIASES, OPENAI_ALIASES, OPENAI_ROW
 from outside_words import RUNS, Words
 from proxy_process import ProxyProcess, proxy_process
 
@@ -17,7 +17,13 @@ from proxy_process import ProxyProcess, proxy_process
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Generator[ProxyProcess]:
     folder = tmp_path_factory.mktemp("outside")
     options = StackOptions(
-        model="scripted", port=0, enclaves=1, aliases=ALIASES, requests_per_minute=100_000
+        model="scripted",
+        port=0,
+        enclaves=1,
+        aliases=ALIASES,
+        openai_aliases=OPENAI_ALIASES,
+        openai_capabilities=OPENAI_ROW,
+        requests_per_minute=100_000,
     )
     with (
         gateway_stack(folder, options) as stack,

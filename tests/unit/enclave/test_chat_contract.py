@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from typing import get_type_hints
@@ -14,6 +15,7 @@ from openai.types.chat.completion_create_params import (
 )
 
 from latensgate_enclave.chat import parse_chat_request
+from latensgate_enclave.chat_native import HINTS, NEEDED
 from latensgate_enclave.chat_operation import ChatModelRequest
 from latensgate_enclave.chat_values import RequestInvalidError, UnsupportedError
 from latensgate_enclave.measured import ModelRoute
@@ -79,6 +81,13 @@ SAMPLES: dict[str, JSONObject] = {
     "web_search_options": {"web_search_options": {}},
 }
 
+EVERYTHING: JSONObject = {
+    name: value
+    for field in sorted(SAMPLES)
+    if field in NEEDED
+    for name, value in SAMPLES[field].items()
+}
+
 
 def rows(title: str) -> dict[str, str]:
     """Read first and second column of a table of the page."""
@@ -103,8 +112,8 @@ def fate(field: str) -> str:
     except UnsupportedError as error:
         return "refused" if error.param == field else f"refused as {error.param}"
     before = called(asked({}))
-    if field in request.dropped:
-        assert calls == before
+    if field in {*request.dropped, *calls[0].dropped}:
+        assert [each.body for each in calls] == [each.body for each in before]
         return "listed"
     (call, *more), plain = calls, before[0]
     if more or (call.reader != plain.reader and field == "response_format"):
@@ -122,6 +131,38 @@ def test_the_page_names_every_field_and_no_other() -> None:
 @pytest.mark.parametrize("field", sorted(FIELDS - {"model"}))
 def test_every_field_has_the_fate_that_the_page_tells(field: str) -> None:
     assert fate(field) == rows("Fields of the request")[field]
+
+
+UPSTREAM = ModelRoute("id", "row", upstream="house")
+BY_UPSTREAM = rows("Fields that only an upstream of kind `openai` takes")
+
+
+def test_the_page_names_what_only_such_an_upstream_takes() -> None:
+    assert {field: word.strip("`") for field, word in BY_UPSTREAM.items()} == NEEDED
+
+
+@pytest.mark.parametrize("field", sorted(NEEDED))
+def test_an_upstream_of_openais_kind_is_sent_what_its_row_names(field: str) -> None:
+    request = asked(SAMPLES[field])
+    (call,) = request.translate(UPSTREAM, ALL)
+    assert json.loads(call.body)[field] == SAMPLES[field][field]
+    assert field not in call.dropped
+    lacking = ALL.without(NEEDED[field])
+    if field in HINTS:
+        (call,) = request.translate(UPSTREAM, lacking)
+        assert field not in json.loads(call.body)
+        assert field in call.dropped
+        return
+    with pytest.raises(UnsupportedError) as caught:
+        request.translate(UPSTREAM, lacking)
+    assert caught.value.param == field
+
+
+def test_the_full_row_takes_everything() -> None:
+    table = tomllib.loads((REPOSITORY / "enclave/policy.toml").read_text())["capabilities"]
+    traits = ModelTraits(frozenset(table["openai-chat"]))
+    assert set(NEEDED.values()) <= traits.able
+    assert asked(EVERYTHING).translate(UPSTREAM, traits)
 
 
 def test_the_page_names_every_capability() -> None:

@@ -185,10 +185,10 @@ def test_conversations_keep_roles_tools_and_order() -> None:
 
 def test_thoughts_stay_here_and_are_named() -> None:
     thought = Message("assistant", ("x",), reasoning=(ReasoningBlock("thought"),))
-    assert dropped_by_upstream(ChatRequest("m", (HELLO, thought))) == (
+    assert dropped_by_upstream(ChatRequest("m", (HELLO, thought)), ModelTraits()) == (
         "messages.reasoning_content",
     )
-    assert dropped_by_upstream(ChatRequest("m", (HELLO,))) == ()
+    assert dropped_by_upstream(ChatRequest("m", (HELLO,)), ModelTraits()) == ()
     assert "thought" not in json.dumps(body(HELLO, thought))
 
 
