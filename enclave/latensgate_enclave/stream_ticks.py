@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from latensgate_enclave.chat_answer import ChatDelta
 
 _MS_PER_S = 1_000
+_EARLY = 0.01
+"""Part of the distance between two ticks by which a timer may be early."""
 
 
 class Ticks:
@@ -34,8 +36,9 @@ class Ticks:
         self._began_s = self._loop.time()
 
     def left_s(self) -> float:
-        """Return seconds until the next one; never 0."""
-        return self._every_s - (self._loop.time() - self._began_s) % self._every_s
+        """Return seconds until the next one; who wakes up early waits for the one after."""
+        left_s = self._every_s - (self._loop.time() - self._began_s) % self._every_s
+        return left_s if left_s > self._every_s * _EARLY else left_s + self._every_s
 
 
 async def on_ticks(
