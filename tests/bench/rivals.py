@@ -17,15 +17,24 @@ from statistics import median
 
 from gateway_parts import run_load
 from load_client import Seen
-from rivals_gateways import FAST, Gateway, Load, direct, latensgate, litellm, portkey
+from rivals_gateways import (
+    FAST,
+    Gateway,
+    Load,
+    demand_all_tokens,
+    direct,
+    latensgate,
+    litellm,
+    portkey,
+)
 from rivals_page import Column, write_page
 from rivals_stack import rivals_stack
-from rivals_upstream import PACED, TOKENS, token
+from rivals_upstream import PACED, TOKENS
 
 AT_ONCE = 32
 SHORT_TOKENS = 4
 REQUESTS, LONG, SHORT, MANY = 60, 12, 40, 128
-"""Of a round: requests, paced streams, short paced streams, streams of 32 at once."""
+"""Of a round: requests, paced streams, other streams that run alone, streams of 32 at once."""
 WARM_REQUESTS, WARM_STREAMS, WARM_AT_ONCE = 200, 100, 4
 _STREAM: dict[str, object] = {"stream": True}
 
@@ -45,8 +54,10 @@ class Round:
         short = {**_STREAM, "max_tokens": SHORT_TOKENS}
         return {
             "request": Load(FAST, self._of(REQUESTS)),
-            "short": Load(PACED, self._of(SHORT), more=short),
-            "stream": Load(PACED, self._of(LONG), more=_STREAM),
+            "paced 4": Load(PACED, self._of(SHORT), more=short),
+            "paced 64": Load(PACED, self._of(LONG), more=_STREAM),
+            "fast 4": Load(FAST, self._of(SHORT), more=short),
+            "fast 64": Load(FAST, self._of(SHORT), more=_STREAM),
             "many": Load(FAST, max(self._of(MANY), AT_ONCE), AT_ONCE, _STREAM),
         }
 
@@ -72,19 +83,25 @@ class Measured:
         """Send one load, and keep what came of it."""
         seen = run_load(replace(self.gateway.plan(load), pids=self.gateway.pids))
         if not self.gateway.sealed:
-            _demand_all_tokens(self.gateway.name, load, base64.b64decode(seen.sample))
+            tokens = int(str(load.parameters.get("max_tokens", TOKENS)))
+            demand_all_tokens(self.gateway.name, base64.b64decode(seen.sample), tokens)
         self.seen.setdefault(name, []).append(seen)
 
     def cpu_ms(self, name: str) -> float:
         """Milliseconds of all processes for one request, median of the rounds."""
         return median(sum(burst) for each in self.seen[name] for burst in each.cpu_s) * 1e3
 
+    def token_cpu_us(self, model: str) -> float:
+        """Microseconds for one more token: a long stream less a short one."""
+        more_ms = self.cpu_ms(f"{model} {TOKENS}") - self.cpu_ms(f"{model} {SHORT_TOKENS}")
+        return more_ms / (TOKENS - SHORT_TOKENS) * 1e3
+
     def whole_s(self, name: str) -> list[float]:
         return sorted(took for each in self.seen[name] for took in each.whole_s)
 
     def first_s(self) -> list[float]:
         """Return what all streams that ran alone waited for their first token."""
-        loads = self.seen["short"] + self.seen["stream"]
+        loads = self.seen["paced 4"] + self.seen["paced 64"]
         return sorted(took for each in loads for took in each.first_s)
 
     def streams_a_second(self) -> float:
@@ -94,14 +111,13 @@ class Measured:
         """Return its figures; of the direct path there are times alone."""
         whole, first = self.whole_s("request"), self.first_s()
         alone = not self.gateway.pids
-        stream_ms = 0.0 if alone else self.cpu_ms("stream")
-        more = TOKENS - SHORT_TOKENS
         return Column(
             name=self.gateway.name,
             version=self.gateway.version,
             request_cpu_ms=0.0 if alone else self.cpu_ms("request"),
-            stream_cpu_ms=stream_ms,
-            token_cpu_us=0.0 if alone else (stream_ms - self.cpu_ms("short")) / more * 1e3,
+            stream_cpu_ms=0.0 if alone else self.cpu_ms("fast 64"),
+            token_cpu_us=0.0 if alone else self.token_cpu_us("fast"),
+            paced_cpu_us=0.0 if alone else self.token_cpu_us("paced"),
             whole_ms=(_at(whole, 0.5), _at(whole, 0.99)),
             first_ms=(_at(first, 0.5), _at(first, 0.99)),
             streams_a_second=self.streams_a_second(),
@@ -113,15 +129,6 @@ class Measured:
 def _at(values: Sequence[float], share: float) -> float:
     """Return a quantile of sorted seconds, in milliseconds."""
     return values[min(int(len(values) * share), len(values) - 1)] * 1e3
-
-
-def _demand_all_tokens(name: str, load: Load, answer: bytes) -> None:
-    """Nobody may win by leaving something out."""
-    tokens = load.parameters.get("max_tokens", TOKENS)
-    assert isinstance(tokens, int)
-    missing = [number for number in range(tokens) if token(number).encode() not in answer]
-    if missing:
-        raise SystemExit(f"{name} left out {len(missing)} of {tokens} tokens")
 
 
 def measure(gateways: Sequence[Gateway], rounds: int, each: Round) -> list[Column]:

@@ -6,6 +6,7 @@ the upstream over TLS that it verifies against the simulator's root.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from gateway_parts import SealingClient, encoded
+from gateway_parts import SealingClient, encoded, run_load
 from load_client import Plan
 from rivals_stack import Upstream
-from rivals_upstream import FIRST_TOKEN, PACED
+from rivals_upstream import FIRST_TOKEN, PACED, TOKENS, token
 
 from gateway_stack import GatewayStack
 from latensgate_enclave import VERSION
+from latensgate_shared.messages import parse_stream_chunk
+from latensgate_shared.sealed import AnswerOpener
 from paths import REPOSITORY
 
 FAST: Final = "fast"
@@ -86,6 +89,31 @@ class Gateway:
         return sum(int(line.split()[1]) for line in lines) / 1024
 
 
+class OpeningClient(SealingClient):
+    """A client of ours that can also read what it gets; not used while anything is timed."""
+
+    def opened(self) -> bytes:
+        """Ask for one stream, and return the plaintexts of all of it."""
+        request, secret = self._request(PROMPT, {"stream": True}, keyed=True)
+        plan = Plan(encoded([request]), self._stack.dev.plan.port)
+        answer = base64.b64decode(run_load(plan).sample)
+        opener = AnswerOpener(secret)
+        lines = [event.partition(b"\n")[0] for event in answer.split(b"data: ")[1:]]
+        chunks = [line for line in lines if line.startswith(b'{"chunk"')]
+        return b"".join(b"".join(opener.feed(parse_stream_chunk(line))) for line in chunks)
+
+
+def demand_all_tokens(name: str, answer: bytes, tokens: int = TOKENS) -> None:
+    """Nobody may win by leaving something out.
+
+    Raises:
+        SystemExit: A token is missing.
+    """
+    missing = [number for number in range(tokens) if token(number).encode() not in answer]
+    if missing:
+        raise SystemExit(f"{name} left out {len(missing)} of {tokens} tokens")
+
+
 def direct(upstream: Upstream) -> Gateway:
     """Return the way without a gateway."""
     make = _plain(upstream.port, "/v1/chat/completions", (), str(upstream.ca_path))
@@ -97,7 +125,8 @@ def latensgate(stack: GatewayStack) -> Gateway:
 
     Its requests are sealed before anything is timed: that is the client's work, as opening is.
     """
-    clients = {model: SealingClient(stack, model) for model in (FAST, PACED)}
+    clients = {model: OpeningClient(stack, model) for model in (FAST, PACED)}
+    demand_all_tokens("Latensgate", clients[FAST].opened())
     first_bytes = {
         model: client.bytes_before_first_token(PROMPT) for model, client in clients.items()
     }

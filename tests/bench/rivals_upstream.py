@@ -76,7 +76,7 @@ def _chunked(data: str) -> bytes:
     return b"%x\r\n%s\r\n" % (len(event), event)
 
 
-def _body(head: bytes, rest: bytes) -> bytes | None:
+def body_of(head: bytes, rest: bytes) -> bytes | None:
     """Return a request's body once it is whole. Portkey sends chunks, the others a length."""
     _, name, after = head.partition(b"content-length:")
     if name:
@@ -104,7 +104,7 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, end, rest = bytes(self._buffer).partition(_HEAD_END)
-        body = _body(head.lower(), rest) if end else None
+        body = body_of(head.lower(), rest) if end else None
         if body is not None:
             self._buffer.clear()  # nobody here sends a request before the answer to the last one
             self._answer(cast("dict[str, Any]", json.loads(body)))
