@@ -327,7 +327,7 @@ COMPATIBLE_MODEL = "compatible"
 def with_upstream(measured: MeasuredConfiguration) -> MeasuredConfiguration:
     """Add an OpenAI-compatible upstream and a model of it."""
     tables = {"house": {"kind": "openai", "host": OPENAI_HOST, "location": "a rack"}}
-    route = {"upstream": "house", "model_id": "scripted", "capabilities": "full"}
+    route = {"upstream": "house", "model_id": "scripted", "capabilities": "openai-chat"}
     before = measured.deployment
     changed = msgspec.structs.replace(
         before,
