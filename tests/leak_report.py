@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from leak_answers import TOPICS, WAYS, Way, answer_of, vocabulary_of, watched
+from leak_answers import TOPICS, WAYS, Way, Word, answer_of, vocabulary_of, watched
 from leak_classifier import accuracy
 
 ANSWERS: Final = 300
@@ -32,7 +32,8 @@ class Row:
 def measured(count: int, seed: int, ways: Sequence[Way] = WAYS) -> list[Row]:
     """Watch as many answers of every topic in each way; the answers are the same."""
     chance = random.Random(seed)  # noqa: S311 -- a model of traffic
-    labels, answers = [], []
+    labels: list[int] = []
+    answers: list[list[Word]] = []
     for label, topic in enumerate(TOPICS):
         vocabulary = vocabulary_of(topic, chance)
         for _ in range(count):
