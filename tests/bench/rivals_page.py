@@ -26,9 +26,10 @@ METHOD: Final = """\
 interface over TLS: the same bytes for all. CPU and times are of one request at a time. Tokens
 come as fast as they leave, each in a write of its own; or paced, one each 4 ms, as models do: then
 CPU is mostly that of waking up, and what it costs depends on the machine. First tokens are of paced
-streams. Rounds are interleaved. CPU is the median of the rounds; of a streamed token it is a stream
-of 64 tokens less one of 4, divided by 60. "Added" is the gateway's p50 (p99) less the direct path's
-p50 (p99) of the same run. Resident memory is the sum of all processes after the load.
+streams. Rounds are interleaved. CPU is that of the quietest of many bursts of four, alike for all,
+because neighbours only add; of a streamed token it is a stream of 64 tokens less one of 4, divided
+by 60. "Added" is the gateway's p50 (p99) less the direct path's p50 (p99) of the same run. Resident
+memory is the sum of all processes after the load.
 
 **What each does.** Latensgate: parent and enclave, two processes; PII scan of prompt and answer
 with the shipped policy, opening and sealing, a signed receipt, rate limit and key check. It is the
@@ -41,7 +42,8 @@ requests are sealed before anything is timed, and its answers are not opened. Re
 gateway over plain HTTP on loopback. With 32 streams at once gateways, fake server and client share
 the cores, and Latensgate has two processes to spread over them: that row is an order of magnitude.
 Portkey runs over @hono/node-server 1.13.8: over the newest one of the range that it names, it
-answers streams of such a server with 500.
+answers streams of such a server with 500. Of its added time to the first token, 25 ms are a pause
+that it makes on purpose before the first event of a stream.
 """
 
 
