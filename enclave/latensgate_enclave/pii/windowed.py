@@ -227,9 +227,7 @@ def changes(policy: Policy, direction: Direction) -> bool:
 
 
 def _may_cut(text: str, place: int) -> bool:
-    """Whether no finding of several words is likely to lie across a place."""
-    if place == 0:
-        return True
+    """Whether no finding of several words is likely to lie across a place behind the start."""
     if not text[place - 1].isspace():
         return False
     before, after = text[max(0, place - 2)], text[place : place + 1]

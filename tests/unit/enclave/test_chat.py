@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latensgate_enclave.chat import (
@@ -304,7 +304,8 @@ FIELDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=200)
+# Tables of all characters are made at the first draw: seconds on a machine without them.
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(FIELDS, JSON), st.lists(st.dictionaries(FIELDS, JSON), max_size=3))
 def test_only_typed_errors(members: JSONObject, messages: list[JSONValue]) -> None:
     bodies: list[JSONObject] = [

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.aws.invoke import FAMILIES, CallAnswer, CallReader, Family, family_of
+from latensgate_enclave.chat import parse_chat_request
 from latensgate_enclave.chat_answer import CompletionHead, Usage
+from latensgate_enclave.chat_operation import ChatModelRequest
 from latensgate_enclave.chat_values import RequestInvalidError, UnsupportedError
 from latensgate_enclave.embeddings import EmbeddingsAnswer, EmbeddingsRequest, render_embeddings
 from latensgate_enclave.embeddings_operation import EmbeddingsOperation
@@ -310,3 +312,11 @@ def test_embeddings_do_not_stream() -> None:
         OPERATION.stream_renderer(HEAD, OPERATION.parse(asked()))
     with pytest.raises(TypeError):
         CallReader(FAMILIES["embed_titan_v2"]).stream()
+
+
+@pytest.mark.parametrize("word", IDS)
+def test_no_row_of_embeddings_chats(word: str) -> None:
+    chat = parse_chat_request({"model": "m", "messages": [{"role": "user", "content": "a"}]})
+    with pytest.raises(UnsupportedError) as caught:
+        ChatModelRequest(chat).translate(route(word), ModelTraits(frozenset({word})))
+    assert caught.value.param == "model"

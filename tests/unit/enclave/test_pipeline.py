@@ -179,8 +179,9 @@ def test_what_is_sealed_beside_the_body_can_refuse_too(
 async def test_another_operation_is_refused() -> None:
     async with bench() as made:
         await made.open()
-        told = await tell(made, ask(made, operation="embeddings"))
+        told = await tell(made, ask(made, operation="policy.dry_run"))
         assert told.code is ErrorCode.ERR_UNSUPPORTED
+        assert "embeddings" in told.text  # one of those that it answers
 
 
 @in_loop
@@ -680,3 +681,16 @@ async def test_a_number_split_over_two_parts_of_a_message_is_masked() -> None:
         seen = made.world.home.bedrock.seen[-1]
         assert CARD[:7].encode() not in seen
         assert CARD[7:].encode() not in seen
+
+
+@in_loop
+async def test_what_only_the_answer_may_not_say_is_masked_there() -> None:
+    policy = rule("EMAIL_ADDRESS", "mask", "answer")
+    async with bench() as made:
+        await made.open()
+        asked = ask(made, chat(f"write to {EMAIL}"), inside=fields(made, policy=policy))
+        told = await tell(made, asked)
+        assert told.code is None
+        assert EMAIL not in told.text
+        assert "<EMAIL_ADDRESS>" in told.text
+        assert EMAIL.encode() in made.world.home.bedrock.seen[-1]

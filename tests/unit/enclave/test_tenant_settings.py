@@ -9,9 +9,10 @@ from enclave_client import EMAIL, ask, chat, fields, tell
 from enclave_doubles import TENANT, Bench, bench, in_loop, nothing
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
-from latensgate_enclave.tenant_settings import SettingsBook
-from latensgate_shared.errors import ErrorCode
-from latensgate_shared.sealed_plaintext import RequestFields
+from latensgate_enclave.tenant_settings import SettingsBook, applied
+from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.sealed_plaintext import KMSEnvelope, RequestFields
+from latensgate_shared.settings import parse_settings
 from latensgate_shared.strict_json import JSONObject
 from settings_examples import Root
 
@@ -127,6 +128,19 @@ async def test_settings_that_name_a_kms_key_refuse_what_is_not_under_it() -> Non
         code, pii, _ = await told_with(made, document, tenant_root=ROOT.public)
         assert code is ErrorCode.ERR_KMS_ENVELOPE
         assert pii["policy_digest"] is None
+
+
+def test_a_request_under_the_key_that_settings_name_has_their_policy() -> None:
+    arn = "arn:aws:kms:us-east-1:1:key/k"
+    settings = parse_settings(ROOT.document(TENANT, policy=MASKS, kms_key_arn=arn))
+    asked = RequestFields("01890a5d-ac96-774b-bcce-b302099a8057", 1)
+    under = replace(asked, kms_envelope=KMSEnvelope(arn, b"w"))
+    found = applied(parse_floor({}), under, settings)
+    assert found.policy == settings.policy
+    other = replace(asked, kms_envelope=KMSEnvelope(f"{arn}2", b"w"))
+    with pytest.raises(LatensgateError) as caught:
+        applied(parse_floor({}), other, settings)
+    assert caught.value.code is ErrorCode.ERR_KMS_ENVELOPE
 
 
 def demanded(book: SettingsBook, document: bytes, **inside: object) -> object:

@@ -220,3 +220,16 @@ def test_texts_that_no_rule_changed_are_the_very_same(engine: Tier1Engine) -> No
     scanned = scan_texts(engine, policy(EMAIL_ADDRESS="flag"), parts_of("bob@example.com", "x"))
     assert scanned.verdict.detected
     assert not scanned.changed
+
+
+def test_an_allowed_value_is_left_where_its_neighbour_is_masked(engine: Tier1Engine) -> None:
+    masked = parse_policy(
+        {
+            "rules": {"EMAIL_ADDRESS": {"*": {"action": "mask"}}},
+            "lists": {"allow": ["Ann@example.com"]},
+        }
+    )
+    text = TextPart("ann@example.com, bob@example.com", PROMPT)
+    scanned = scan_texts(engine, masked, [text])
+    assert scanned.texts == ("ann@example.com, <EMAIL_ADDRESS>",)
+    assert scanned.verdict.counts == {"EMAIL_ADDRESS": {"prompt": 1}}

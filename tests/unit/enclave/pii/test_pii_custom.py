@@ -114,7 +114,7 @@ def test_no_empty_match_is_a_finding(engine: Tier1Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(", "(?=a)b", "(a)\\1", "a*", "", "^", "(?:[a-z]{1,100}){20}x"]
+    "pattern", ["(", "(?=a)b", "(a)\\1", "a*", "", "^", "(?:[a-z]{1,100}){20}x", "\\pL{1,300}"]
 )
 def test_a_pattern_that_cannot_be_used_refuses_the_policy(
     engine: Tier1Engine, pattern: str

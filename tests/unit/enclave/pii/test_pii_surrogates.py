@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from latensgate_enclave.pii.restore import HELD_MAX_CHARS, Restorer
+from latensgate_enclave.pii.findings import Finding
+from latensgate_enclave.pii.replacing import outside
+from latensgate_enclave.pii.restore import HELD_MAX_CHARS, Restorer, known_spans
 from latensgate_enclave.pii.surrogates import Surrogates, folded, label_of
 from latensgate_shared.pii_names import Category
 
@@ -176,3 +178,26 @@ def test_every_split_gives_what_the_whole_gives(text: str, *, json_text: bool) -
 def test_a_name_folds_alike_however_it_is_written() -> None:
     assert folded("EMAIL_k7q2") == folded("email\\_K7Q2") == folded("Email\u2011k7q2")
     assert folded("EMAIL k7q2") == "email_k7q2"
+
+
+def test_where_surrogates_stand_is_known_and_not_found_again() -> None:
+    surrogates, mark = made()
+    text = f"ann {mark} bob"
+    first, last = known_spans(surrogates, text)[0]
+    assert text[first:last] == mark
+    assert known_spans(Surrogates(SECRET), text) == []
+
+    def found(start: int, end: int) -> Finding:
+        return Finding(EMAIL, start, end, 1.0, "r")
+
+    spans = [(first, last)]
+    assert outside([found(0, 3)], [], text) == [found(0, 3)]
+    assert outside([found(0, 3), found(last, len(text))], spans, text) == [
+        found(0, 3),
+        found(last, len(text)),
+    ]
+    assert outside([found(0, len(text))], spans, text) == [
+        found(0, first),
+        found(last, len(text)),
+    ]
+    assert outside([found(first + 1, last - 1)], spans, text) == []

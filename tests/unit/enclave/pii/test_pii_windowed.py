@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import cache
 
 import pytest
@@ -19,6 +20,7 @@ from latensgate_enclave.pii import (
     parse_policy,
     scan_texts,
 )
+from latensgate_enclave.pii.findings import Finding
 from latensgate_enclave.pii.surrogates import Surrogates
 from latensgate_enclave.pii.tally import Tally
 from latensgate_enclave.pii.windowed import HELD_MAX_CHARS, WindowedScan, changes
@@ -163,3 +165,46 @@ def test_which_policies_change_an_answer() -> None:
 
 def test_an_empty_text_costs_nothing() -> None:
     assert windowed("", []) == ("", {}, 0)
+
+
+class Runs:
+    """Finds runs of A: any, or only those that a B ends."""
+
+    digest = "runs"
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+
+    def waits(self, categories: frozenset[Category]) -> bool:
+        return not categories
+
+    def scan(
+        self, text: str, *, categories: frozenset[Category] = frozenset(), hint: str = ""
+    ) -> tuple[Finding, ...]:
+        assert Category.URL in categories
+        assert not hint
+        found = self._pattern.finditer(text)
+        return tuple(Finding(Category.URL, each.start(), each.end(), 1.0, "run") for each in found)
+
+
+def run_through(pattern: str, policy: Policy, text: str) -> tuple[str, object]:
+    tally = Tally()
+    scan = WindowedScan(Runs(pattern), policy, ANSWER, tally=tally, budget=Budget())
+    told = "".join([*map(scan.push, text), scan.end()])
+    return told, tally.verdict().counts
+
+
+ONE = {"URL": {"answer": 1}}
+LONG_RUN = "A" * (4 * HELD_MAX_CHARS)
+
+
+def test_a_flagged_finding_that_is_longer_than_what_is_held_counts_once() -> None:
+    text = f"to {LONG_RUN} and on"
+    assert run_through("A+", FLAG, text) == (text, ONE)
+
+
+def test_what_is_left_of_a_finding_that_was_not_known_to_be_one_is_replaced() -> None:
+    told, counts = run_through("A+B", MASK, f"to {LONG_RUN}B and on")
+    assert re.fullmatch("to A+<URL> and on", told)
+    assert len(told) < len(LONG_RUN)
+    assert counts == ONE
