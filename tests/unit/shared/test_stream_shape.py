@@ -76,6 +76,12 @@ def test_a_join_is_never_looser_than_its_parts(
     assert one.joined(one) == one.joined(None) == one
 
 
+def test_neither_part_of_a_join_loosens_the_other() -> None:
+    strict, loose = StreamShape("fixed", 300), StreamShape("padme", 0)
+    assert strict.joined(loose) == loose.joined(strict) == strict
+    assert StreamShape("fixed").joined(StreamShape("padme", 300)) == strict
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 70_000))
 def test_records_of_a_fixed_shape_have_lengths_of_a_fixed_class(size: int) -> None:
