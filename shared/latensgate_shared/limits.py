@@ -189,8 +189,8 @@ EMBEDDINGS_INPUTS_MAX_COUNT: Final = 2_048
 STREAM_PIECE_MAX_CHARS: Final = 15_000
 """Characters of an event that is longer than one content chunk: 60 KB as UTF-8 in JSON at most."""
 STREAM_FIXED_STEP_BYTES: Final = 1_024
-"""Content records of a stream of fixed shape are as long, or a multiple of it: a record of one token
-has some 400 bytes, so ten tokens at once still fit."""
+"""Content records of a stream of fixed shape are as long, or a multiple of it: a record of one
+token has some 400 bytes, so ten tokens at once still fit."""
 STREAM_COALESCE_MAX_MS: Final = 1_000
 """Longest tick on which a stream of that shape leaves: what a reader still takes for a stream."""
 MODEL_CALLS_AT_ONCE_MAX_COUNT: Final = 8
