@@ -19,7 +19,7 @@ from rich.console import Console
 
 from latensgate_sim import local_model
 from latensgate_sim.dev_stack import DevStack, StackNotStartedError, StackOptions
-from latensgate_sim.named_faults import NAMED_FAULTS
+from latensgate_sim.named_faults import NAMED_FAULTS, UnknownUpstreamError
 from latensgate_sim.show import show_next, show_stack
 
 if TYPE_CHECKING:
@@ -130,7 +130,11 @@ def main(  # noqa: PLR0913 -- a command's options
             show_next(stack, console)
             stop.wait()
             console.print("Stopping ...")
-    except (StackNotStartedError, local_model.ModelNotInstalledError) as error:
+    except (
+        StackNotStartedError,
+        UnknownUpstreamError,
+        local_model.ModelNotInstalledError,
+    ) as error:
         raise click.ClickException(str(error)) from error
     console.print("Stopped; nothing is left running.")
 

@@ -412,7 +412,13 @@ def test_command_line_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(command_line, "show_stack", show_and_stop)
     words = ["--model", "local", "--enclaves", "1", "--no-parent", "--port", "0"]
-    words += ["--alias", "mine=my.model"] + [w for f in NAMED_FAULTS for w in ("--fault", f)]
+    words += ["--alias", "mine=my.model"]
+    refused = CliRunner().invoke(command_line.main, [*words, "--fault", "openai-down"])
+    assert refused.exit_code == 1
+    assert "--openai-alias" in refused.output
+    words += ["--openai-alias", "theirs=scripted"]
+    words += [w for f in NAMED_FAULTS for w in ("--fault", f)]
+    seen.clear()
     result = CliRunner().invoke(command_line.main, words)
     assert result.exit_code == 0, result.output
     assert seen == [True]
