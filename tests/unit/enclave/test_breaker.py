@@ -30,3 +30,12 @@ def test_a_success_forgets_the_failures_before_it() -> None:
             breaker.failed(CALL, 0)
         breaker.succeeded(CALL)
     assert breaker.wait_ms(0) == 0
+
+
+def test_a_probe_that_fails_opens_it_for_longer() -> None:
+    breaker = opened()
+    probe = breaker.admit(BREAKER_OPEN_MIN_MS)
+    assert probe == Permit(is_probe=True)
+    assert probe is not None
+    breaker.failed(probe, BREAKER_OPEN_MIN_MS)
+    assert breaker.wait_ms(BREAKER_OPEN_MIN_MS) > BREAKER_OPEN_MIN_MS
