@@ -305,3 +305,11 @@ def test_help_names_every_option() -> None:
     )  # fmt: skip
     for option in ("--unix", "--token", "--policy", "--simulated", "--post-quantum-only"):
         assert option in done.stdout
+
+
+def test_a_reader_that_stops_reading_holds_nobody_up(stack: GatewayStack) -> None:
+    """Its lines fill the pipe after some hundred requests; requests go on."""
+    with proxy_process(stack.environment) as running, httpx.Client(trust_env=False) as client:
+        for _ in range(600):
+            answer = client.get(f"{running.root}/v1/models", timeout=10)
+            assert answer.status_code in {200, 429}  # the tenant's limit is none of this

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
+from queue import Full, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
@@ -24,22 +27,38 @@ if TYPE_CHECKING:
 
 _REFRESH_S: Final = 0.5
 _SHOWN_RECEIPTS: Final = 8
+_UNREAD_MAX_COUNT: Final = 1_024
 
 
 class JSONLines:
-    """One JSON value a line, for programs."""
+    """One JSON value a line, for programs.
+
+    A thread of its own writes them: a program that stops reading must not stop the proxy. What it
+    leaves unread beyond ``_UNREAD_MAX_COUNT`` lines is dropped, the newest first.
+    """
 
     def __init__(self) -> None:
         self._listens = False
+        self._unread: Queue[JSONObject] = Queue(_UNREAD_MAX_COUNT)
+        Thread(target=self._write, name="lines", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            sys.stdout.write(json.dumps(self._unread.get()) + "\n")
+            sys.stdout.flush()
+
+    def _tell(self, value: JSONObject) -> None:
+        with suppress(Full):
+            self._unread.put_nowait(value)
 
     def listening(self, proxy: ProxyState, where: str) -> None:
         """Say where it listens and what was proven."""
         self._listens = True
-        _print_json({"event": "listening", "address": where, **proxy.snapshot()})
+        self._tell({"event": "listening", "address": where, **proxy.snapshot()})
 
     def served(self, request: Served) -> None:
         """A request ended."""
-        _print_json({"event": "request", **request.to_json()})
+        self._tell({"event": "request", **request.to_json()})
 
     def attestation(self, state: ProxyState) -> None:
         """The attestation, or a fault of it, changed."""
@@ -47,15 +66,10 @@ class JSONLines:
             return
         told = state.snapshot()
         kept = {name: told[name] for name in ("status", "ready", "attestation", "fault")}
-        _print_json({"event": "attestation", **kept})
+        self._tell({"event": "attestation", **kept})
 
     async def run(self) -> None:
         """Nothing needs to be drawn."""
-
-
-def _print_json(value: JSONObject) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 class PlainLines:
