@@ -66,10 +66,16 @@ def test_what_is_parsed_by_a_task_keeps_its_receipt(make_async: MakeAsyncClient)
     asyncio.run(run())
 
 
+def test_a_schema_is_kept(lg: Latensgate) -> None:
+    answer = completions(lg, "beta").parse(model=MODEL, messages=MESSAGES, response_format=Weather)
+    assert isinstance(answer.choices[0].message.parsed, Weather)
+    assert receipt_of(answer).outcome == "answered"
+
+
 def test_what_cannot_be_honoured_is_refused_by_the_enclave(lg: Latensgate) -> None:
-    """Structured outputs: no model of this release promises a schema, so nobody pretends."""
+    """Converse has no log probabilities, so nobody pretends."""
     with pytest.raises(errors.LatensgateClientError) as caught:
-        completions(lg, "beta").parse(model=MODEL, messages=MESSAGES, response_format=Weather)
+        lg.chat.completions.create(model=MODEL, messages=MESSAGES, logprobs=True)
     assert caught.value.error_code.name == "ERR_UNSUPPORTED"
     assert receipt_of(caught.value).outcome == "refused"
 
