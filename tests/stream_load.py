@@ -24,6 +24,7 @@ from rich.console import Console
 
 from gateway_stack import GatewayStack
 from latensgate import AsyncLatensgate, LatensgateClientError, receipt_of
+from latensgate_shared.limits import EGRESS_IDLE_MAX_COUNT
 from latensgate_sim.gateway import create_tenant
 from observed import descriptors, resident_kib
 
@@ -35,6 +36,8 @@ SETTLE_S: Final = 30.0
 MEMORY_SLACK_KIB: Final = 24 * 1024
 """Of one process after the same load again: arenas that the most streams at once left behind."""
 DESCRIPTORS_SLACK: Final = 8
+IDLE_DESCRIPTORS: Final = 2
+"""Of the parent for each idle connection to the model that an enclave keeps for later."""
 TASKS_SLACK: Final = 4
 
 
@@ -198,13 +201,14 @@ def unbooked(stack: GatewayStack, seen: Seen) -> list[str]:
     return faults + [f"{each} began and was never booked" for each in begun - stored]
 
 
-def grown(before: list[Process], after: list[Process]) -> list[str]:
+def grown(before: list[Process], after: list[Process], streams: int) -> list[str]:
     """Say which process holds more than before the same load."""
     faults: list[str] = []
+    slack = DESCRIPTORS_SLACK + IDLE_DESCRIPTORS * min(streams, EGRESS_IDLE_MAX_COUNT)
     for one, two in zip(before, after, strict=True):
         if two.resident_kib > one.resident_kib + MEMORY_SLACK_KIB:
             faults.append(f"{one.name}: {one.resident_kib} KiB, then {two.resident_kib}")
-        if two.descriptors > one.descriptors + DESCRIPTORS_SLACK:
+        if two.descriptors > one.descriptors + slack:
             faults.append(f"{one.name}: {one.descriptors} descriptors, then {two.descriptors}")
     return faults
 
@@ -232,5 +236,7 @@ def load_twice(
             f"{one.name}: {one.resident_kib / 1024:.1f} MiB and {one.descriptors} descriptors, "
             f"then {two.resident_kib / 1024:.1f} and {two.descriptors}"
         )
-    seen.faults += unbooked(stack, warm.seen) + unbooked(stack, seen) + grown(before, after)
+    seen.faults += (
+        unbooked(stack, warm.seen) + unbooked(stack, seen) + grown(before, after, streams)
+    )
     return seen
