@@ -255,6 +255,15 @@ class World:
             "kms_log": [entry for region in self.regions.values() for entry in region.kms.log],
         }
 
+    def cut_connections(self) -> None:
+        """Cut what is open to every service, idle or not: as after a pause of the provider."""
+
+        async def cut() -> None:
+            for server in self._servers.values():
+                await server.connections.cut()
+
+        self.run(cut())
+
     # --- inside ---
 
     async def _start(self) -> None:
