@@ -50,6 +50,7 @@ from latensgate_enclave.supervisor import Supervisor
 from latensgate_enclave.tunnel import TunnelDial
 from latensgate_enclave.upstream import Surroundings, Upstreams
 from latensgate_enclave.upstream_credentials import UpstreamCredentials
+from latensgate_enclave.wire_types import describe_wire_types
 from latensgate_shared.errors import LatensgateError
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forbid_core_dumps()
     # Whatever is left to Python's own handlers would print texts of exceptions.
     sys.excepthook = sys.unraisablehook = say_nothing
+    describe_wire_types()
     try:
         egress, listen_at = parse_address(parsed.egress), parse_address(parsed.listen)
         asyncio.run(serve(parsed.nsm, egress, listen_at, parsed.config))
