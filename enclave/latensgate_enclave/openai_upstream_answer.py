@@ -2,6 +2,8 @@
 
 Members that we do not know are ignored, since servers add their own. What a caller rests on is
 demanded: one choice, a known end, only tools that were offered, and of a stream the ``[DONE]``.
+A stream of text that says ``[DONE]`` and no reason has stopped, as some servers end (ADR 0057); one
+that calls a tool needs its reason, for half a call must not be acted on.
 The upstream's own words never pass in an error.
 """
 
@@ -262,14 +264,14 @@ class OpenAIStream:
         asked: Fields of the request that something comes back for beside the answer.
     """
 
-    __slots__ = ("_asked", "_calls", "_finished", "_head", "_offered", "_usage", "_whole")
+    __slots__ = ("_asked", "_calls", "_finished", "_head", "_offered", "_said", "_usage", "_whole")
 
     def __init__(self, offered: frozenset[str], asked: frozenset[str] = frozenset()) -> None:
         self._offered = offered
         self._asked = asked
         self._head: JSONObject = {}
         self._calls: dict[int, _OpenCall] = {}
-        self._finished = self._whole = False
+        self._finished = self._whole = self._said = False
         self._usage: Usage | None = None
 
     def receive(self, message: EventMessage) -> list[ChatDelta]:
@@ -318,16 +320,20 @@ class OpenAIStream:
         return [NativeDelta(native)] if native else []
 
     def _end(self) -> list[ChatDelta]:
+        deltas: list[ChatDelta] = []
         if not self._finished:
-            raise UpstreamError("the upstream ended its stream without an end of the answer")
+            if self._calls or not self._said:
+                raise UpstreamError("the upstream ended its stream without an end of the answer")
+            deltas = self._finish("stop")
         self._whole = True
-        return [self._usage] if self._usage else []  # what is not told is estimated by who bills
+        return [*deltas, self._usage] if self._usage else deltas  # else estimated by who bills
 
     def _content(self, delta: _Delta) -> list[ChatDelta]:
         deltas: list[ChatDelta] = []
         if delta.reasoning_content:
             deltas.append(ReasoningDelta(delta.reasoning_content))
         deltas += [TextDelta(text) for text in (delta.content, delta.refusal) if text]
+        self._said = self._said or bool(deltas)
         for piece in delta.tool_calls or ():
             deltas += self._call(piece)
         if deltas and self._finished:

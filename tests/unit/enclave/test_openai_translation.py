@@ -373,6 +373,18 @@ def test_a_stream_that_tells_no_usage_ends_all_the_same() -> None:
     stream.close()
 
 
+@pytest.mark.parametrize("told", [[], [{"choices": [], "usage": USAGE}]])
+def test_text_that_ends_with_done_alone_has_stopped(told: list[object]) -> None:
+    stream = OpenAIStream(frozenset({"look_up"}))
+    found = receive(stream, chunk({"content": "x"}), chunk({"content": ""}), *told, b"[DONE]")
+    assert found == [
+        TextDelta("x"),
+        Finished("stop"),
+        *([Usage(5, 3, 2, 0, 1)] if told else []),
+    ]
+    stream.close()
+
+
 END = chunk({}, "stop")
 
 
@@ -382,7 +394,10 @@ END = chunk({}, "stop")
         [b"[DONE]"],
         [b"{not json"],
         [b"[done]"],
-        [chunk({"content": "x"}), b"[DONE]"],
+        [chunk({"content": ""}), b"[DONE]"],
+        [chunk(call_piece(0, "look_up")), b"[DONE]"],
+        [chunk({"content": "x"}), chunk(call_piece(0, "look_up")), b"[DONE]"],
+        [chunk({"content": "x"}), b"[DONE]", b"[DONE]"],
         [END, END],
         [END, chunk({"content": "x"})],
         [END, b"[DONE]", END],
