@@ -11,6 +11,7 @@ import resource
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import openai
@@ -85,6 +86,14 @@ def test_cookies_are_not_kept(victims: Victims, way: str) -> None:
         got = victims.suffer(attack, way)
         assert got.text == ANSWER
         assert all("cookie" not in asked.headers for asked in victims.gateway.asked)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_hints_that_no_header_can_hold_spoil_no_answer(victims: Victims, way: str) -> None:
+    """An answer that was paid for must not be lost in an untyped error over a hint."""
+    odd = {"x-request-id": "caf\xe9", "x-ratelimit-limit-requests": "\xb2", "retry-after": "\xb2"}
+    got = victims.suffer(answers(lambda told: replace(told, headers={**told.headers, **odd})), way)
+    assert (got.error, got.text) == (None, ANSWER)
 
 
 def test_cookies_are_not_kept_by_one_client(victims: Victims) -> None:

@@ -42,11 +42,16 @@ _OWN_MEMBERS: Final = ("attestation_hash", "audit_receipt_id")
 
 
 def handed_on(headers: Mapping[str, str]) -> Headers:
-    """Return the header fields of the gateway that an application may want; hints, all of them."""
+    """Return the header fields of the gateway that an application may want; hints, all of them.
+
+    Only printable ASCII: anything else could not be written into a header field again.
+    """
     return tuple(
         (name, value)
         for name, value in headers.items()
-        if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIX)
+        if (name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIX))
+        and (name + value).isascii()
+        and value.isprintable()
     )
 
 
