@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import httpx
@@ -29,6 +30,46 @@ Change = Callable[[str, dict[str, object]], dict[str, object]]
 OPERATOR = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SECRET = "sk-planted-0123456789"  # noqa: S105  # of nobody
 NAME = "unix:/a b"
+
+
+class _Endless(httpx.SyncByteStream):
+    """An answer that does not end."""
+
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.sent_bytes < ENDLESS_BYTES:
+            self.sent_bytes += len(PIECE)
+            yield PIECE
+
+
+PIECE = b" " * 65_536
+ENDLESS_BYTES = 64 << 20
+
+
+def test_an_answer_that_does_not_end_is_not_read_on() -> None:
+    body = _Endless()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, stream=body))
+    with (
+        OperatorListener("http://operators", transport) as listener,
+        pytest.raises(LatensgateError, match="at most"),
+    ):
+        listener.missing()
+    assert body.sent_bytes < 1 << 20
+
+
+def test_an_answer_that_grows_when_it_is_unpacked_is_not_read() -> None:
+    bomb = gzip.compress(b'{"enclaves": {}}' + b" " * ENDLESS_BYTES)
+    headers = {"content-encoding": "gzip"}
+    transport = httpx.MockTransport(
+        lambda _request: httpx.Response(200, headers=headers, stream=httpx.ByteStream(bomb))
+    )
+    with (
+        OperatorListener("http://operators", transport) as listener,
+        pytest.raises(LatensgateError, match="JSON"),
+    ):
+        listener.missing()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import httpx
 
+from latensgate import answer_bounds
+from latensgate.carrier import BodyReader
 from latensgate.exchange_steps import Received
 from latensgate.gateway.errors import GatewayAnswerMalformedError, GatewayUnreachableError
 from latensgate_shared import formats
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 30.0
 _ANSWER_MAX_BYTES: Final = 256 * KIB
 _OK: Final = 200
-_HEADERS: Final = {"Latensgate-Operator": "upstream-credential"}
+_HEADERS: Final = {"Latensgate-Operator": "upstream-credential", "Accept-Encoding": "identity"}
 
 
 class OperatorListener:
@@ -64,8 +66,7 @@ class OperatorListener:
     def attestation(self, enclave: str, nonce: bytes) -> Received:
         """Return the evidence of one enclave, not yet judged. Raises as ``missing``."""
         query = f"enclave={quote(enclave, safe='')}&nonce={nonce.hex()}"
-        answer = self._ask("GET", f"/enclave-attestation?{query}")
-        return Received(answer.status_code, {}, answer.content)
+        return self._ask("GET", f"/enclave-attestation?{query}")
 
     def hand_over(self, enclave: str, attestation_hash: str, upstream: str, sealed: bytes) -> bytes:
         """Hand a sealed credential over; return what the enclave says, not yet judged.
@@ -86,14 +87,20 @@ class OperatorListener:
 
     def _json(self, method: str, path: str, body: JSONObject | None = None) -> JSONObject:
         answer = self._ask(method, path, body)
-        if answer.status_code != _OK:
-            told = parse_error_answer(answer.content).error
+        if answer.status != _OK:
+            told = parse_error_answer(answer.body).error
             raise LatensgateError(told.message, code=told.code)
-        return parse_json_object(answer.content, max_bytes=_ANSWER_MAX_BYTES)
+        return parse_json_object(answer.body, max_bytes=_ANSWER_MAX_BYTES)
 
-    def _ask(self, method: str, path: str, body: JSONObject | None = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, body: JSONObject | None = None) -> Received:
+        """Ask; an answer that does not end, or grows when it is unpacked, is not read on."""
+        url, reader = self._url + path, BodyReader(_ANSWER_MAX_BYTES)
         try:
-            return self._client.request(method, self._url + path, json=body, headers=_HEADERS)
+            with self._client.stream(method, url, json=body, headers=_HEADERS) as answer:
+                if not answer_bounds.is_encoded(answer):
+                    for piece in answer_bounds.patient(answer.iter_bytes(), _TIMEOUT_S):
+                        reader.add(piece)
+                return Received(answer.status_code, {}, reader.whole())
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise GatewayUnreachableError(
                 f"{self._url}: the operators' listener does not answer ({type(error).__name__})"
