@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 DRAIN_PATH: Final = "/drain"
 DRAIN_HEADER: Final = "Latensgate-Operator"
-"""Demanded of a drain: a web page that an operator happens to look at cannot send it."""
+"""Demanded of all but metrics and readiness: a web page that an operator happens to look at cannot
+send it."""
 _DRAIN_VALUE: Final = b"drain"
+_CREDENTIAL_VALUE: Final = b"upstream-credential"
 _JSON: Final = b"application/json"
 _READY: Final = 200
 _NOT_READY: Final = 503
@@ -89,12 +91,14 @@ class OperatorApp:
                 body = json.dumps({"enclaves": dict(await self._drain())})
                 await _send(send, _READY, body.encode())
             case "GET", operator_upstreams.LIST_PATH:
+                _check_operator(scope, _CREDENTIAL_VALUE)
                 await _send_json(send, await list_missing(self._fleet))
             case "GET", operator_upstreams.ATTESTATION_PATH:
+                _check_operator(scope, _CREDENTIAL_VALUE)
                 query = cast("bytes", scope.get("query_string", b""))
                 await _send_json(send, await show_attestation(self._fleet, query))
             case "POST", operator_upstreams.CREDENTIAL_PATH:
-                _check_operator(scope, b"upstream-credential")
+                _check_operator(scope, _CREDENTIAL_VALUE)
                 await _send_json(send, await hand_over(self._fleet, receive))
             case _:
                 raise GatewayError(ErrorCode.ERR_NOT_FOUND, "There is no such route.")

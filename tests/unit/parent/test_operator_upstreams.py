@@ -161,8 +161,13 @@ def test_a_body_that_never_ends_is_given_up() -> None:
         [(b"host", b"evil.example"), OPERATOR],
     ],
 )
-def test_a_web_page_cannot_hand_anything_over(headers: list[tuple[bytes, bytes]]) -> None:
+def test_a_web_page_can_neither_ask_nor_hand_anything_over(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
     body = json.dumps(SENT).encode()
     fleet = Fleet()
     assert operate(fleet, "POST", "/upstream-credential", body, headers=headers)[0] == 403
-    assert fleet.taken == []
+    assert operate(fleet, "GET", "/upstreams", headers=headers)[0] == 403
+    query = f"enclave=unix%3A/a&nonce={'01' * 32}"
+    assert operate(fleet, "GET", "/enclave-attestation", query=query, headers=headers)[0] == 403
+    assert (fleet.taken, fleet.nonces) == ([], [])
