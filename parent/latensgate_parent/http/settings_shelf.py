@@ -29,7 +29,7 @@ class SettingsShelf:
     def __init__(self, store: SettingsStore, monotonic: Clock = time.monotonic) -> None:
         self._store = store
         self._monotonic = monotonic
-        self._known: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, StoredSettings | None]] = OrderedDict()
 
     async def document(self, tenant_id: str) -> bytes | None:
         """Return the newest signed settings of a tenant, if there are any.
@@ -40,18 +40,24 @@ class SettingsShelf:
         now = self._monotonic()
         found = self._known.get(tenant_id)
         if found is not None and now < found[0]:
-            return found[1]
-        stored = await self._store.settings(tenant_id)
-        document = None if stored is None else stored.document
-        self._remember(tenant_id, document)
-        return document
+            return _document(found[1])
+        return _document(self._remember(tenant_id, await self._store.settings(tenant_id)))
 
     def changed(self, settings: StoredSettings) -> None:
         """Take what was stored just now."""
-        self._remember(settings.tenant_id, settings.document)
+        self._remember(settings.tenant_id, settings)
 
-    def _remember(self, tenant_id: str, document: bytes | None) -> None:
-        self._known[tenant_id] = self._monotonic() + SETTINGS_REMEMBERED_S, document
+    def _remember(self, tenant_id: str, told: StoredSettings | None) -> StoredSettings | None:
+        """Keep the newest: what the store was asked before a change may come after it."""
+        known = self._known.get(tenant_id, (0.0, None))[1]
+        if known is not None and (told is None or told.version < known.version):
+            told = known
+        self._known[tenant_id] = self._monotonic() + SETTINGS_REMEMBERED_S, told
         self._known.move_to_end(tenant_id)
         if len(self._known) > SETTINGS_TENANTS_MAX_COUNT:
             self._known.popitem(last=False)
+        return told
+
+
+def _document(settings: StoredSettings | None) -> bytes | None:
+    return None if settings is None else settings.document

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -114,6 +115,40 @@ def test_what_json_cannot_write_is_refused(bench: SurfaceBench) -> None:
         headers={"content-type": "application/json"},
     )
     assert told.error.code.http_status in {400, 422}
+
+
+class SlowStore:
+    """Answers what it knew when it was asked, as late as it is told to."""
+
+    def __init__(self) -> None:
+        self.newest: StoredSettings | None = None
+        self.go = asyncio.Event()
+
+    async def settings(self, _tenant_id: str) -> StoredSettings | None:
+        found = self.newest
+        await self.go.wait()
+        return found
+
+    async def insert_settings(self, settings: StoredSettings) -> bool:
+        self.newest = settings
+        return True
+
+
+@pytest.mark.parametrize("before", [None, StoredSettings(TENANT, 1, b"1", NOW_S)])
+def test_an_answer_that_a_change_overtook_is_forgotten(before: StoredSettings | None) -> None:
+    async def race() -> list[bytes | None]:
+        store = SlowStore()
+        store.newest = before
+        shelf = SettingsShelf(store, lambda: 0.0)
+        reading = asyncio.create_task(shelf.document(TENANT))
+        await asyncio.sleep(0)
+        newest = StoredSettings(TENANT, 2, b"2", NOW_S)
+        await store.insert_settings(newest)
+        shelf.changed(newest)
+        store.go.set()
+        return [await reading, await shelf.document(TENANT)]
+
+    assert asyncio.run(race()) == [b"2", b"2"]
 
 
 def test_a_shelf_asks_again_after_a_moment_and_forgets_the_oldest(
