@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate_shared import formats
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.hold import HoldNotice, parse_notice
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import (
     ERROR_MESSAGE_MAX_CHARS,
@@ -34,14 +35,18 @@ class WireError:
         message: For a person, 1 to ``ERROR_MESSAGE_MAX_CHARS`` characters.
         param: The request field that it is about, or None.
         retry_after_ms: How long to wait before asking again, 0 to ``RETRY_AFTER_MAX_MS``, or None.
+        hold: How to ask for a request that is held: with ``ERR_HELD`` inside a seal, else None.
     """
 
     code: ErrorCode
     message: str
     param: str | None = None
     retry_after_ms: int | None = None
+    hold: HoldNotice | None = None
 
     def __post_init__(self) -> None:
+        if self.hold is not None and self.code is not ErrorCode.ERR_HELD:
+            raise JSONError("error.hold: only with ERR_HELD expected")
         formats.text(self.message, "error.message", ERROR_MESSAGE_MAX_CHARS)
         if self.param is not None:
             formats.text(self.param, "error.param", NAME_MAX_CHARS)
@@ -66,6 +71,8 @@ def error_object(error: WireError) -> JSONObject:
     }
     if error.retry_after_ms is not None:
         told["retry_after_ms"] = error.retry_after_ms
+    if error.hold is not None:
+        told["hold"] = error.hold.to_json()
     return {"error": told}
 
 
@@ -79,11 +86,11 @@ def parse_error_object(value: JSONValue) -> WireError:
 
 
 _ERROR: Final = frozenset({"message", "type", "param", "code"})
-_WAIT: Final = frozenset({"retry_after_ms"})
+_OPTIONAL: Final = frozenset({"retry_after_ms", "hold"})
 
 
 def _error(value: JSONValue) -> WireError:
-    members = formats.members(value, "error", _ERROR, _WAIT)
+    members = formats.members(value, "error", _ERROR, _OPTIONAL)
     code = error_code(members["code"], "error.code")
     if members["type"] != code.openai_type:
         raise JSONError(f"error.type: {code.openai_type} expected for this code")
@@ -93,6 +100,7 @@ def _error(value: JSONValue) -> WireError:
         formats.text(members["message"], "error.message", ERROR_MESSAGE_MAX_CHARS),
         None if param is None else formats.text(param, "error.param", NAME_MAX_CHARS),
         _check_wait(members["retry_after_ms"]) if "retry_after_ms" in members else None,
+        parse_notice(members["hold"]) if "hold" in members else None,
     )
 
 

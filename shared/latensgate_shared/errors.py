@@ -190,11 +190,21 @@ class ErrorCode(Enum):
         _FINAL,
         "The tenant settings are unsigned, older than demanded or signed by another root.",
     )
-    ERR_HELD = ErrorFacts(504, 202, _BAD, _RETRY, "An approver must decide; poll the pending id.")
+    ERR_HELD = ErrorFacts(504, 202, _BAD, _FINAL, "An approver must decide; poll the pending id.")
     ERR_HOLD_LOST = ErrorFacts(
         505, 409, _API, _RETRY, "The enclave that held the request is gone; seal it anew."
     )
     ERR_HOLD_DENIED = ErrorFacts(506, 403, _PERM, _FINAL, "An approver denied the request.")
+    ERR_HOLD_EXPIRED = ErrorFacts(
+        507, 409, _BAD, _FINAL, "Nobody decided in time; ask anew, and tell an approver."
+    )
+    ERR_APPROVAL_REFUSED = ErrorFacts(
+        508,
+        403,
+        _PERM,
+        _FINAL,
+        "The decision is not an approver's of the tenant's settings for this very plan.",
+    )
     ERR_PII_WORKER_LOST = ErrorFacts(
         510, 503, _API, _RETRY, "The process that looks for names ended during the scan; retry."
     )

@@ -59,6 +59,8 @@ SEALED_ANSWER_MAX_BYTES: Final = SEALED_REQUEST_MAX_BYTES
 """Decoded response_ciphertext: the body limit holds both ways."""
 ERROR_MESSAGE_MAX_CHARS: Final = 4_096
 """Messages and hints are ours, a sentence or two; a provider's text is cut to this."""
+HOLD_REQUEST_MAX_BYTES: Final = SEALED_REQUEST_MAX_BYTES - 128 * KIB
+"""A sealed request that can be held: settings travel beside it when it is decided."""
 REQUEST_WINDOW_S: Final = 300
 """Seconds between issued_at and enclave time, either way; also how long request ids are kept."""
 REPLAY_MAX_IDS: Final = 1_000_000
@@ -69,6 +71,15 @@ NAME_MAX_CHARS: Final = 256
 # --- receipts (docs/spec/receipts.md) ---
 HOLD_MAX_S: Final = 86_400
 """A held request waits for an approver at most 24 hours (DESIGN 7a)."""
+HOLD_MIN_S: Final = 60
+"""Shortest time that a policy may leave an approver: below it nobody could read the question."""
+HOLDS_SPENT_MAX_COUNT: Final = 200_000
+"""Decided requests that one enclave remembers until they expire, so that none runs twice: 30 MB,
+two a second for a day. Then decisions are refused; nothing is forgotten early."""
+HOLD_STATE_MAX_BYTES: Final = 8 * KIB
+"""What an enclave seals to itself of a held request: ids, digests, two secrets, counts."""
+HOLD_DECISION_MAX_BYTES: Final = 2 * KIB
+"""A signed decision as JSON: some 500 bytes."""
 ANSWER_MAX_S: Final = 900
 """From the end of the keys to the end of the longest answer: 15 minutes. `policy.toml` may not
 give the model more than `MODEL_TIMEOUT_MAX_MS`; the rest is for scanning and sealing."""
@@ -210,6 +221,10 @@ PII_TEXT_COST_CHARS: Final = 64
 PII_FINDINGS_MAX_COUNT: Final = 100_000
 """Findings of one request, and of one answer: more is not text that people write, and memory grows
 with each."""
+PII_EXPLAINED_MAX_COUNT: Final = 10_000
+"""Findings that one dry run explains: each takes some 400 bytes of the answer, or more."""
+PII_EVIDENCE_MAX_COUNT: Final = 8
+"""Matches that are told of one finding, the best first: many patterns match one card number."""
 PII_REGEX_MAX_BYTES: Final = 32 * MIB
 """RE2 memory of one compiled pattern or set, its automaton's cache included; 8 MiB is RE2's own."""
 PII_NER_WORKERS_MAX_COUNT: Final = 64

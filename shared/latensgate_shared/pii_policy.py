@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_shared import jcs
@@ -19,7 +19,7 @@ from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.pii_names import Action, Category, Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
@@ -66,6 +66,30 @@ class Rule:
         return (self.action > Action.ALLOW or self.hold) and score >= (self.threshold or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class HoldTerms:
+    """How requests wait for an approver; None: no opinion.
+
+    Attributes:
+        show_content: Whether approvers see what would be forwarded, sealed to their keys.
+        expires_s: How long an approver has, in seconds.
+    """
+
+    show_content: bool | None = None
+    expires_s: int | None = None
+
+    def joined(self, other: HoldTerms) -> HoldTerms:
+        """Show only if everyone who has an opinion does; the shortest time."""
+        shows = [each.show_content for each in (self, other) if each.show_content is not None]
+        times = [each.expires_s for each in (self, other) if each.expires_s is not None]
+        return HoldTerms(all(shows) if shows else None, min(times, default=None))
+
+    def to_json(self) -> JSONObject:
+        """Return the opinions alone."""
+        told: JSONObject = {"show_content": self.show_content, "expires_s": self.expires_s}
+        return {name: value for name, value in told.items() if value is not None}
+
+
 NO_OPINION: Final = Rule()
 Rules: TypeAlias = Mapping[Cell, Rule]
 Acting: TypeAlias = Mapping[Category, Rule]
@@ -99,12 +123,14 @@ class Policy:
         exempting: Allow list, case-folded → the rules that it exempts from.
         deny: Terms that are findings of `Category.DENY_LISTED`.
         recognizers: What is looked for besides.
+        hold: How requests wait for an approver.
     """
 
     rules: Rules
     exempting: Mapping[frozenset[str], Rules] = field(default_factory=dict[frozenset[str], Rules])
     deny: frozenset[str] = frozenset()
     recognizers: frozenset[CustomRecognizer] = frozenset()
+    hold: HoldTerms = HoldTerms()
     _acting: Mapping[Direction, Acting] = field(init=False, repr=False, compare=False)
     _categories: Mapping[Direction, frozenset[Category]] = field(
         init=False, repr=False, compare=False
@@ -130,6 +156,7 @@ class Policy:
             },
             self.deny | other.deny,
             self.recognizers | other.recognizers,
+            self.hold.joined(other.hold),
         )
 
     def acting(self, direction: Direction) -> Acting:
@@ -171,7 +198,8 @@ class Policy:
             {"allow": [*allowed], "rules": _described(self.exempting[frozenset(allowed)])}
             for allowed in sorted(sorted(allowed) for allowed in self.exempting)
         ]
-        return {
+        terms: JSONObject = {} if self.hold == HoldTerms() else {"hold": self.hold.to_json()}
+        return terms | {
             "rules": _described(self.rules),
             "exempting": exempting,
             "deny": [*sorted(self.deny)],
@@ -216,6 +244,10 @@ def _described(rules: Rules) -> JSONObject:
     return {**described}
 
 
+Layer: TypeAlias = tuple[str, Policy]
+"""Who asks (``floor``, ``settings`` or ``request``), and for what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Floor:
     """The measured floor: what nobody may weaken, and how far tenant settings may.
@@ -230,21 +262,32 @@ class Floor:
     ranges: Rules = field(default_factory=dict[Cell, Rule])
     allow_lists: bool = False
 
-    def under(self, settings: Policy | None) -> Policy:
-        """Return the floor as tenant settings leave it, joined with them."""
-        if settings is None:
-            return self.policy
+    def layers(self, settings: Policy | None, request: Policy | None) -> tuple[Layer, ...]:
+        """Return what is joined, by the name of who asks for it; the floor as settings leave it."""
+        floor = self.policy if settings is None else self._left_by(settings)
+        named = (("floor", floor), ("settings", settings), ("request", request))
+        return tuple([(name, policy) for name, policy in named if policy is not None])
+
+    def _left_by(self, settings: Policy) -> Policy:
         loosened = {
             cell: self.ranges[cell] if cell in self.ranges and settings.rule(cell) else rule
             for cell, rule in self.policy.rules.items()
         }
         allowed: Iterable[frozenset[str]] = settings.exempting if self.allow_lists else ()
-        base = Policy(loosened)
+        deny, recognizers = self.policy.deny, self.policy.recognizers  # which nobody may drop
+        base = Policy(loosened, {}, deny, recognizers)
         for each in allowed:  # a document has one allow list at most
-            base = Policy({}, {each: loosened})
-        return base.joined(settings)
+            base = Policy({}, {each: loosened}, deny, recognizers)
+        return base
 
     def effective(self, settings: Policy | None, request: Policy | None) -> Policy:
         """Return what is applied; a request can only tighten."""
-        under = self.under(settings)
-        return under if request is None else under.joined(request)
+        return joined_layers(self.layers(settings, request))
+
+
+def joined_layers(layers: Sequence[Layer]) -> Policy:
+    """Join layers, of which there is at least one: the only one as it is."""
+    effective = layers[0][1]
+    for _, policy in layers[1:]:
+        effective = effective.joined(policy)
+    return effective

@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from latensgate_shared.limits import (
+    HOLD_MAX_S,
+    HOLD_MIN_S,
     POLICY_CONTEXT_MAX_COUNT,
     POLICY_LIST_MAX_COUNT,
     POLICY_PATTERN_MAX_CHARS,
@@ -24,6 +26,7 @@ from latensgate_shared.pii_policy import (
     Cell,
     CustomRecognizer,
     Floor,
+    HoldTerms,
     Policy,
     PolicyError,
     Rule,
@@ -41,6 +44,9 @@ _ACTIONS: Final = {action.name.lower(): action for action in Action}
 _CATEGORIES: Final = {category.value: category for category in Category}
 _OF_ANY: Final = tuple(category for category in Category if category not in NAME_CATEGORIES)
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
+HELD_DIRECTIONS: Final = frozenset({Direction.PROMPT, Direction.TOOL_RESULTS})
+"""Only what comes from the caller can be held (ADR 0053)."""
+_HELD_ONLY: Final = "only in the directions prompt and tool_results can anything be held"
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,63}")
 _WORD: Final = re.compile(r"[a-z0-9]{1,32}")
 _PRINTABLE: Final = re.compile(r"[ -~]+")
@@ -58,7 +64,7 @@ def parse_policy(document: object, *, name: str = "policy") -> Policy:
             path.
     """
     members = _members(document, name)
-    _refuse_unknown(members, {"rules", "lists", "recognizers"}, name)
+    _refuse_unknown(members, {"rules", "lists", "recognizers", "hold"}, name)
     return _policy(members, name)
 
 
@@ -69,7 +75,8 @@ def parse_floor(document: object, *, name: str = "pii") -> Floor:
         PolicyError: As ``parse_policy``; also a range that is not looser than its rule.
     """
     members = _members(document, name)
-    _refuse_unknown(members, {"rules", "lists", "recognizers", "ranges", "allow_lists"}, name)
+    known = {"rules", "lists", "recognizers", "hold", "ranges", "allow_lists"}
+    _refuse_unknown(members, known, name)
     policy = _policy(members, name)
     allow_lists = members.get("allow_lists", False)
     if not isinstance(allow_lists, bool):
@@ -108,8 +115,25 @@ def _policy(members: Mapping[str, object], name: str) -> Policy:
         for direction in Direction:
             # Terms and patterns that nobody gave a rule are there to be kept from the model.
             rules.setdefault((category, direction), Rule(Action.MASK, DEFAULT_THRESHOLD))
-    found = frozenset(recognizers)
-    return Policy({}, {allow: rules}, deny, found) if allow else Policy(rules, {}, deny, found)
+    found, terms = frozenset(recognizers), _hold_terms(members.get("hold", {}), f"{name}.hold")
+    if allow:
+        return Policy({}, {allow: rules}, deny, found, terms)
+    return Policy(rules, {}, deny, found, terms)
+
+
+def _hold_terms(value: object, path: str) -> HoldTerms:
+    members = _members(value, path)
+    _refuse_unknown(members, {"show_content", "expires_s"}, path)
+    shows, expires_s = members.get("show_content"), members.get("expires_s")
+    if shows is not None and not isinstance(shows, bool):
+        raise PolicyError(f"{path}.show_content", "true or false expected")
+    if expires_s is not None and not _is_time(expires_s):
+        raise PolicyError(f"{path}.expires_s", f"{HOLD_MIN_S} to {HOLD_MAX_S} seconds expected")
+    return HoldTerms(shows, expires_s)
+
+
+def _is_time(value: object) -> TypeGuard[int]:
+    return type(value) is int and HOLD_MIN_S <= value <= HOLD_MAX_S
 
 
 def _cells(by_category: Mapping[str, object], path: str) -> dict[Cell, Rule]:
@@ -131,6 +155,9 @@ def _rules(by_category: Mapping[str, object], path: str) -> Iterator[tuple[Cell,
                 for direction in (
                     Direction if direction_name == ANY else (Direction(direction_name),)
                 ):
+                    if rule.hold and direction not in HELD_DIRECTIONS:
+                        # What is asked for is refused rather than ignored (ADR 0053).
+                        raise PolicyError(f"{field}.hold", _HELD_ONLY)
                     yield (category, direction), exactness, rule
 
 
@@ -142,9 +169,6 @@ def _rule(value: object, field: str) -> Rule:
     hold = members.get("hold", False)
     if not isinstance(hold, bool):
         raise PolicyError(f"{field}.hold", "true or false expected")
-    if hold:
-        # Nobody can approve yet; what is asked for is refused rather than ignored.
-        raise PolicyError(f"{field}.hold", "not supported by this release")
     if threshold is None and (action > Action.ALLOW or hold):
         # Said here and not at the scan: a floor that acts must not be loosened by a request
         # whose own threshold is higher than the default.

@@ -30,6 +30,7 @@ from latensgate_shared.sealed_request import (
     find_suite,
     key_id,
     open_request,
+    reopen_request,
     request_hash,
     seal_request,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "open_answer",
     "open_request",
     "padme",
+    "reopen_request",
     "request_hash",
     "seal_request",
 ]

@@ -27,7 +27,6 @@ from latensgate_shared.hpke import (
     RecipientContext,
     SenderContext,
     Suite,
-    setup_recipient,
     setup_sender,
 )
 from latensgate_shared.limits import SEALED_REQUEST_CHUNKS_MAX_COUNT, SEALED_REQUEST_MAX_BYTES
@@ -44,6 +43,7 @@ SUITE_X25519: Final = Suite(X25519, AES_256_GCM)
 _SUITES: Final = {suite.id: suite for suite in (SUITE_XWING, SUITE_X25519)}
 REQUEST_LABEL: Final = b"latensgate/1 request"
 UPSTREAM_CREDENTIAL_LABEL: Final = b"latensgate/1 upstream credential"
+HOLD_VIEW_LABEL: Final = b"latensgate/1 hold view"
 """What is sealed under one label opens under no other."""
 _FINAL_MIN_BYTES: Final = len(FINAL_MARK) + TAG_BYTES
 
@@ -160,11 +160,13 @@ class OpenedRequest(Concealed):
         plaintext: As the client sealed it; its content is not judged yet.
         answer_secret: For ``AnswerSealer``.
         key_id: 8 bytes: the key it was sealed to.
+        shared_secret: Of its KEM: opens it again when its key has ended (``reopen_request``).
     """
 
     plaintext: bytes
     answer_secret: AnswerSecret
     key_id: bytes
+    shared_secret: bytes
 
 
 def request_info(header: bytes, outer_canonical: bytes, label: bytes = REQUEST_LABEL) -> bytes:
@@ -226,22 +228,60 @@ def open_request(
         KeyStaleError: No key with this id and suite.
         OpenFailedError: It does not open.
     """
-    suite = _parse_suite(wire)
-    enc_end = HEADER_BYTES + suite.kem.enc_bytes
-    header, enc = wire[:HEADER_BYTES], wire[HEADER_BYTES:enc_end]
-    reader = ChunkReader(SEALED_REQUEST_CHUNKS_MAX_COUNT)
-    chunks, final = reader.feed(wire[enc_end:]), reader.finish()
-    key = keys.get(header[1 : 1 + KEY_ID_BYTES])
-    if key is None or key.sealing_key.header != header:
+    parts = _Parts.of(wire)
+    key = keys.get(parts.key_id)
+    if key is None or key.sealing_key.header != parts.header:
         raise KeyStaleError("sealed request: its key id is not held here")
     try:
-        context = setup_recipient(
-            suite, key.private_key, enc, request_info(header, outer_canonical, label)
-        )
-        plaintext = open_chunks(context, chunks, final)
+        shared_secret = key.private_key.decapsulate(parts.enc)
     except HPKEError as error:
         raise OpenFailedError(f"sealed request: {error.detail}") from error
-    return OpenedRequest(plaintext, _answer_secret(context, enc), key.key_id)
+    return _open_in(parts, shared_secret, outer_canonical, label)
+
+
+def reopen_request(shared_secret: bytes, outer_canonical: bytes, wire: bytes) -> OpenedRequest:
+    """Open a request that has opened before, by its KEM's shared secret alone.
+
+    Raises:
+        LatensgateError: As ``open_request``, but for the key.
+    """
+    return _open_in(_Parts.of(wire), shared_secret, outer_canonical, REQUEST_LABEL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A request cut up; nothing in it is opened."""
+
+    suite: Suite
+    header: bytes
+    enc: bytes
+    chunks: list[bytes]
+    final: bytes
+
+    @classmethod
+    def of(cls, wire: bytes) -> _Parts:
+        suite = _parse_suite(wire)
+        enc_end = HEADER_BYTES + suite.kem.enc_bytes
+        reader = ChunkReader(SEALED_REQUEST_CHUNKS_MAX_COUNT)
+        chunks, final = reader.feed(wire[enc_end:]), reader.finish()
+        return cls(suite, wire[:HEADER_BYTES], wire[HEADER_BYTES:enc_end], chunks, final)
+
+    @property
+    def key_id(self) -> bytes:
+        return self.header[1 : 1 + KEY_ID_BYTES]
+
+
+def _open_in(
+    parts: _Parts, shared_secret: bytes, outer_canonical: bytes, label: bytes
+) -> OpenedRequest:
+    info = request_info(parts.header, outer_canonical, label)
+    context = RecipientContext(parts.suite, shared_secret, info)
+    try:
+        plaintext = open_chunks(context, parts.chunks, parts.final)
+    except HPKEError as error:
+        raise OpenFailedError(f"sealed request: {error.detail}") from error
+    secret = _answer_secret(context, parts.enc)
+    return OpenedRequest(plaintext, secret, parts.key_id, shared_secret)
 
 
 def _parse_suite(wire: bytes) -> Suite:
