@@ -154,6 +154,18 @@ def test_an_allow_list_of_settings_reaches_the_floor_only_by_leave() -> None:
         assert own == {Category.EMAIL_ADDRESS: Rule(Action.MASK, 0.35)}
 
 
+@pytest.mark.parametrize("allow_lists", [False, True])
+def test_settings_drop_nothing_that_the_floor_looks_for(*, allow_lists: bool) -> None:
+    looks_for = parse_floor(
+        {**FLOOR, **recognizer(), "lists": {"deny": ["Bluebird"]}, "allow_lists": allow_lists}
+    )
+    allowing = parse_policy({"lists": {"allow": ["a@b.example"]}})
+    for settings in (parse_policy({}), allowing):
+        left = looks_for.effective(settings, None)
+        assert left.deny == {"bluebird"}
+        assert left.recognizers == looks_for.policy.recognizers
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [
