@@ -8,7 +8,9 @@ written costs the memory over processes and nothing else.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -31,11 +33,17 @@ class SettingsPin:
         path: Where it is kept.
     """
 
-    __slots__ = ("_path", "_version")
+    __slots__ = ("_lock", "_path", "_pid", "_version")
 
     def __init__(self, path: Path) -> None:
+        self._pid, self._lock = os.getpid(), threading.Lock()
         self._path = path
         self._version = _read(path)
+
+    def in_this_process(self) -> None:
+        """Take a new lock in a forked process: who held it is not there."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
 
     @classmethod
     def of(cls, folder: Path, tenant: str, root: bytes) -> SettingsPin:
@@ -53,13 +61,17 @@ class SettingsPin:
         pii = private.get("pii") if isinstance(private, dict) else None
         told = pii.get("settings") if isinstance(pii, dict) else None
         match = _TOLD.fullmatch(told) if isinstance(told, str) else None
-        if match is None or int(match[1]) <= self._version:
+        if match is not None and int(match[1]) > self._version:
+            with self._lock:  # or an older version could be written over a newer one
+                self._keep(int(match[1]))
+
+    def _keep(self, version: int) -> None:
+        if version <= self._version:
             return
-        self._version = int(match[1])
+        self._version = version
         with contextlib.suppress(OSError):
-            stored = _read(self._path)
-            if stored < self._version:
-                write_private(self._path, b"%d" % self._version)
+            if _read(self._path) < version:
+                write_private(self._path, b"%d" % version)
 
 
 def _read(path: Path) -> int:

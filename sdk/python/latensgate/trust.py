@@ -76,6 +76,9 @@ class Trust(Generic[ClientT]):
         """Leave behind what belongs to threads that were not forked with this process."""
         self.exchange.cell.in_this_process()
         self.exchange.store.in_this_process()
+        pin = self.exchange.sealer.options.pin
+        if pin is not None:
+            pin.in_this_process()
 
     def held(self, need: NeedAttested) -> Attested | None:
         """Return what may be sealed to now, without asking anybody."""

@@ -1,12 +1,17 @@
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from latensgate import settings_pin
 from latensgate.config import Surroundings, Wanted, find_settings
 from latensgate.exchange_seal import SealOptions
 from latensgate.settings_pin import SettingsPin
+from latensgate.state import write_private
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
 ROOT, TENANT = b"r" * 32, "tnt_00000001"
@@ -29,6 +34,37 @@ def test_the_newest_version_seen_is_demanded_also_by_the_next_process(tmp_path: 
     assert SettingsPin.of(tmp_path, TENANT, b"s" * 32).at_least(None) is None
     assert SealOptions(min_settings_version=5, pin=again).demanded_version == 7
     assert SealOptions(min_settings_version=5).demanded_version == 5
+
+
+def test_threads_never_write_an_older_version_over_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = SettingsPin.of(tmp_path, TENANT, ROOT)
+    newer = Thread(target=pin.seen, args=(receipt(f"6 {DIGEST}"),))
+
+    def slow(path: Path, data: bytes) -> None:
+        if data == b"5":
+            newer.start()
+            newer.join(0.2)
+        write_private(path, data)
+
+    monkeypatch.setattr(settings_pin, "write_private", slow)
+    pin.seen(receipt(f"5 {DIGEST}"))
+    newer.join(5)
+    assert pin.at_least(None) == SettingsPin.of(tmp_path, TENANT, ROOT).at_least(None) == 6
+
+
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = SettingsPin.of(tmp_path, TENANT, ROOT)
+    held = Thread(target=pin._lock.acquire)  # by a thread that the fork leaves behind
+    held.start()
+    held.join()
+    monkeypatch.setattr(settings_pin.os, "getpid", lambda: -1)
+    pin.in_this_process()
+    pin.seen(receipt(f"5 {DIGEST}"))
+    assert pin.at_least(None) == 5
 
 
 @pytest.mark.parametrize("told", ["none", None, 7, "7", f"x {DIGEST}", f"7 {DIGEST} ", []])
