@@ -93,6 +93,14 @@ def timeouts() -> tuple[type[Exception], ...]:
     return found
 
 
+def nothing_sent() -> tuple[type[Exception], ...]:
+    """Return the errors of a connection that never was: the gateway saw nothing of the request."""
+    found: tuple[type[Exception], ...] = ()
+    for module in (httpx, import_module("httpx2")) if speaks_httpx2() else (httpx,):
+        found += (module.ConnectError, module.ConnectTimeout, module.PoolTimeout)
+    return found
+
+
 def outgoing(
     client: httpx.Client | httpx.AsyncClient, root: str, send: Send, timeout: object
 ) -> httpx.Request:

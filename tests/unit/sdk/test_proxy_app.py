@@ -135,6 +135,50 @@ def test_timeout_is_not_tried_again() -> None:
     assert len(ex.behind.asked) == 1
 
 
+BEHIND: dict[str, tuple[list[Any], str | None]] = {
+    "read": ([httpx.ReadError("x")], "false"),
+    "read, then away": ([httpx.ReadError("x"), httpx.ConnectError("x")], "false"),
+    "slow": ([httpx.ReadTimeout("x")], "false"),
+    "away": ([httpx.ConnectError("x")], None),
+    "away for long": ([httpx.ConnectTimeout("x")], None),
+    "truncated": ([failure(ErrorCode.ERR_ANSWER_TRUNCATED, retry=True)], "false"),
+    "somebody on the way": ([failure(ErrorCode.ERR_MALFORMED, retry=True, status=502)], "false"),
+    "busy": ([failure(ErrorCode.ERR_OVERLOADED, retry=True, retry_after="30")], "true"),
+    "throttled inside": (
+        [failure(ErrorCode.ERR_UPSTREAM, retry=True, receipt=Receipt(), retry_after_ms=30_000)],
+        "true",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_what_may_have_run_is_not_asked_again_under_another_key(name: str) -> None:
+    answers, expected = BEHIND[name]
+    answer = example(*answers).post()
+    assert answer.status_code >= 500
+    assert answer.headers.get("x-should-retry") == expected
+
+
+def test_the_applications_own_key_lets_it_ask_again() -> None:
+    for slow in (httpx.ReadTimeout("x"), failure(ErrorCode.ERR_ANSWER_TRUNCATED, retry=True)):
+        answer = example(slow).post(headers={"idempotency-key": "mine"})
+        assert answer.headers.get("x-should-retry") in {None, "true"}
+
+
+@pytest.mark.parametrize(("key", "expected"), [(None, "false"), ("mine", "true")])
+def test_a_stream_cut_before_it_began_is_not_asked_for_again(
+    key: str | None, expected: str
+) -> None:
+    ex = example(streaming(Events(stream_error(cut_stream(), request_of()))))
+    answer = ex.post(headers={} if key is None else {"idempotency-key": key})
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (502, expected)
+
+
+def test_lists_of_models_are_asked_for_again() -> None:
+    answer = example(httpx.ReadTimeout("x")).ask("GET", "/v1/models")
+    assert (answer.status_code, answer.headers.get("x-should-retry")) == (504, None)
+
+
 def test_long_waits_are_the_applications() -> None:
     ex = example(failure(ErrorCode.ERR_OVERLOADED, retry=True, retry_after="30"))
     assert ex.post().status_code == 503

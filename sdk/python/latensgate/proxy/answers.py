@@ -30,6 +30,7 @@ class Refusal:
         status: HTTP status; 0: that of the code.
         param: What it is about.
         headers: Besides the usual ones.
+        unsure: Whether what was asked for may have been run all the same.
     """
 
     code: ErrorCode
@@ -37,6 +38,7 @@ class Refusal:
     status: int = 0
     param: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    unsure: bool = False
 
     @property
     def http_status(self) -> int:

@@ -19,7 +19,7 @@ from latensgate.proxy.events import PING_S, Ended, Relay
 from latensgate.proxy.guard import Asked
 from latensgate.proxy.presence import GoneError, Presence, read_body
 from latensgate.proxy.routes import Route, route_of
-from latensgate.proxy.sealing import UNAVAILABLE, carried, status_of
+from latensgate.proxy.sealing import UNAVAILABLE, carried, may_have_run, not_again, status_of
 from latensgate.proxy.state import Served, receipt_facts
 from latensgate_shared.errors import ErrorCode
 
@@ -156,7 +156,7 @@ class ProxyApp:
         if isinstance(answer, Refusal):
             return await _refused(route, answer, reply)
         if carried(answer).opener is not None:
-            return await self._stream(route, answer, reply)
+            return await self._stream(route, answer, key, reply)
         return await self._whole(route, answer, reply)
 
     async def _whole(self, route: Route, answer: httpx.Response, reply: Reply) -> Served:
@@ -167,14 +167,19 @@ class ProxyApp:
         code = None if about.failure is None else about.failure.code.name
         return _ended(route, status, Ended(_outcome(status), code, about.receipt), reply)
 
-    async def _stream(self, route: Route, answer: httpx.Response, reply: Reply) -> Served:
+    async def _stream(
+        self, route: Route, answer: httpx.Response, key: str | None, reply: Reply
+    ) -> Served:
         presence = reply.presence
         if presence is None:
             raise TypeError("a stream is written to somebody who is watched")
         relay = Relay(reply.send, answer, route.name, self.ping_s)
         error = await relay.refused()
         if error is not None:
-            return await self._whole(route, cast("httpx.Response", error.response), reply)
+            refused = cast("httpx.Response", error.response)
+            if key is None and may_have_run(refused):
+                not_again(refused)
+            return await self._whole(route, refused, reply)
         fields = [("content-type", EVENT_STREAM_TYPE), ("x-accel-buffering", "no")]
         named = [*_fields(answer, but="content-type"), *self._proof(None)]
         await reply.start(200, fields + named)

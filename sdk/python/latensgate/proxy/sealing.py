@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 import httpx
@@ -34,6 +34,14 @@ _APPLICATIONS_MATTER: Final = frozenset(
     {ErrorCode.ERR_RATE_LIMITED, ErrorCode.ERR_UPSTREAM_THROTTLED}
 )
 """The application's own pace decides here: it sees 429 and how long to wait."""
+_NOTHING_RAN: Final = _APPLICATIONS_MATTER | {
+    ErrorCode.ERR_ATTESTATION_INVALID,
+    ErrorCode.ERR_ENCLAVE_UNAVAILABLE,
+    ErrorCode.ERR_OVERLOADED,
+}
+"""Said outside the seal: nothing was begun. Inside it, the enclave's own word counts."""
+_NOT_AGAIN: Final = ("x-should-retry", "false")
+"""What the official clients obey: their next attempt would be another request, charged again."""
 _UNPROVEN: Final = frozenset({ErrorCode.ERR_ATTESTATION_INVALID})
 UNAVAILABLE: Final = 503
 
@@ -69,11 +77,13 @@ class Sealing:
         """
         own, attempt = key or f"lg-{uuid.uuid4()}", 0
         reply = await self._once(route, body, own)
+        unsure = may_have_run(reply)
         while (wait_s := _wait_s(reply, attempt)) is not None:
             await asyncio.sleep(wait_s)
             attempt += 1
             reply = await self._once(route, body, own)
-        return reply
+            unsure = unsure or may_have_run(reply)
+        return not_again(reply) if unsure and key is None and route.sealed else reply
 
     async def _once(self, route: Route, body: bytes, key: str) -> httpx.Response | Refusal:
         method = "POST" if route.sealed else "GET"
@@ -87,10 +97,34 @@ class Sealing:
         )
         try:
             return await self.transport.handle_async_request(request)
-        except carrier.timeouts():
-            return Refusal(ErrorCode.ERR_ENCLAVE_TIMEOUT, "the gateway did not answer in time")
-        except carrier.broken_connections() as error:
+        except carrier.nothing_sent() as error:
             return unreached(error)
+        except carrier.timeouts():
+            late = "the gateway did not answer in time"
+            return Refusal(ErrorCode.ERR_ENCLAVE_TIMEOUT, late, unsure=True)
+        except carrier.broken_connections() as error:
+            return replace(unreached(error), unsure=True)
+
+
+def may_have_run(reply: httpx.Response | Refusal) -> bool:
+    """Whether a request that has no answer may have been run, and charged, all the same."""
+    if isinstance(reply, Refusal):
+        return reply.unsure
+    failure = carried(reply).failure
+    if failure is None or failure.sealed:
+        return False
+    return failure.retry and failure.code not in _NOTHING_RAN
+
+
+def not_again(reply: httpx.Response | Refusal) -> httpx.Response | Refusal:
+    """Tell the official clients not to try again by themselves: it would be another request.
+
+    Without an idempotency key of the application its next attempt cannot be told from a new one.
+    """
+    if isinstance(reply, Refusal):
+        return replace(reply, headers=(*reply.headers, _NOT_AGAIN))
+    reply.headers[_NOT_AGAIN[0]] = _NOT_AGAIN[1]
+    return reply
 
 
 def unreached(error: Exception) -> Refusal:
