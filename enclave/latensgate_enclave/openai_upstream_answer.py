@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject
 
 _Decoded = TypeVar("_Decoded")
-_Count = Annotated[int, Meta(ge=0)]
+_Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""Sums of them stand in receipts and totals, which hold integers below 2**53."""
 _CallId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:-]{1,64}\Z")]
 _DONE: Final = b"[DONE]"
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
@@ -333,6 +334,8 @@ class OpenAIStream:
         if delta.reasoning_content:
             deltas.append(ReasoningDelta(delta.reasoning_content))
         deltas += [TextDelta(text) for text in (delta.content, delta.refusal) if text]
+        if deltas:
+            deltas = [*self._without_arguments(), *deltas]
         self._said = self._said or bool(deltas)
         for piece in delta.tool_calls or ():
             deltas += self._call(piece)
@@ -348,6 +351,7 @@ class OpenAIStream:
             if piece.id is None or function.name is None:
                 raise UpstreamError("the upstream begins a tool call without its id or name")
             _check_offered(function.name, self._offered)
+            deltas = self._without_arguments()
             call = self._calls[piece.index] = _OpenCall(len(self._calls))
             deltas.append(ToolCallBegun(call.index, piece.id, function.name))
         if function.arguments:
@@ -359,9 +363,15 @@ class OpenAIStream:
         if self._finished:
             raise UpstreamError("the upstream ends its answer twice")
         self._finished = True
+        reason = _reason(name, has_calls=bool(self._calls))
+        return [*self._without_arguments(), Finished(reason)]
+
+    def _without_arguments(self) -> list[ChatDelta]:
+        """End calls that came without arguments: what follows is no part of them any more."""
         empty = [call for call in self._calls.values() if not call.has_arguments]
-        deltas: list[ChatDelta] = [ToolCallDelta(call.index, "{}") for call in empty]
-        return [*deltas, Finished(_reason(name, has_calls=bool(self._calls)))]
+        for call in empty:
+            call.has_arguments = True
+        return [ToolCallDelta(call.index, "{}") for call in empty]
 
 
 @dataclass(frozen=True, slots=True)

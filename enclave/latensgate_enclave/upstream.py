@@ -194,9 +194,11 @@ class Upstreams:
         place = await self._next_place(run)
         prepared = self._prepared(run, place)
         breaker = self._breaker(run, place)
-        permit = breaker.admit(self._now_ms())
+        # Asked last: who is admitted and does not report leaves an open breaker without a probe.
+        permit = None if prepared is None else breaker.admit(self._now_ms())
         if prepared is None or permit is None:  # it may have opened during the pause
             return None
+        run.attempts += 1
         try:
             reply = await self._send(run, prepared, life)
         except LatensgateError as error:
@@ -239,7 +241,6 @@ class Upstreams:
             run.refused.add(place)
             run.failed_at(place, error)
             return None
-        run.attempts += 1
         return prepared
 
     async def _send(self, run: _Run, prepared: Prepared, life: AsyncExitStack) -> Reply:

@@ -45,9 +45,13 @@ _Vector: TypeAlias = Annotated[
 ]
 
 
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""Sums of them stand in receipts and totals, which hold integers below 2**53."""
+
+
 class _Titan(msgspec.Struct):
     embedding: _Vector
-    inputTextTokenCount: Annotated[int, Meta(ge=0)] = 0  # noqa: N815 -- AWS's name
+    inputTextTokenCount: _Count = 0  # noqa: N815 -- AWS's name
 
 
 class _ByType(msgspec.Struct):
@@ -72,7 +76,7 @@ class _OpenAIEmbedding(msgspec.Struct):
 
 
 class _OpenAIUsage(msgspec.Struct, frozen=True):
-    prompt_tokens: Annotated[int, Meta(ge=0)] = 0
+    prompt_tokens: _Count = 0
 
 
 class _OpenAI(msgspec.Struct):
@@ -218,9 +222,11 @@ class OpenAIFamily:
         return asked if dimensions is None else asked | {"dimensions": dimensions}
 
     def vectors(self, body: bytes) -> Vectors:
-        """Read an answer; its entries may come in any order."""
+        """Read an answer; its entries may come in any order, each text's once."""
         answer = msgspec.json.decode(body, type=_OpenAI)
         entries = sorted(answer.data, key=lambda each: each.index)
+        if [each.index for each in entries] != list(range(len(entries))):
+            raise msgspec.ValidationError("indices from 0 on, each once, expected")
         return Vectors([each.embedding for each in entries], answer.usage.prompt_tokens)
 
 

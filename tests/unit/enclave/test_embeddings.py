@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latensgate_enclave.aws.bedrock import UpstreamError
-from latensgate_enclave.aws.invoke import FAMILIES, CallAnswer, CallReader, Family, family_of
+from latensgate_enclave.aws.invoke import (
+    FAMILIES,
+    CallAnswer,
+    CallReader,
+    Family,
+    OpenAIFamily,
+    family_of,
+)
 from latensgate_enclave.chat import parse_chat_request
 from latensgate_enclave.chat_answer import CompletionHead, Usage
 from latensgate_enclave.chat_operation import ChatModelRequest
@@ -27,6 +34,7 @@ from latensgate_enclave.model_traits import EMBEDDINGS, ModelTraits
 from latensgate_enclave.operation import ModelAnswer
 from latensgate_shared.errors import ErrorCode, TooLargeError
 from latensgate_shared.model_rows import EMBEDDING_ROWS
+from latensgate_shared.strict_json import JSONObject
 from latensgate_sim import embeddings as simulated
 from paths import REPOSITORY
 
@@ -226,6 +234,25 @@ def test_a_server_of_openais_interface() -> None:
         ELSEWHERE, ModelTraits(frozenset({"embed_openai"}))
     )
     assert "dimensions" not in json.loads(plain.body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [0]}]},
+        {"data": [{"index": 1, "embedding": [1]}, {"index": 2, "embedding": [0]}]},
+        {"data": [{"index": 0, "embedding": [1]}], "usage": {"prompt_tokens": 2**31}},
+    ],
+)
+def test_a_server_that_mixes_texts_up_or_counts_beyond_bounds(body: JSONObject) -> None:
+    with pytest.raises(UpstreamError):
+        read(OpenAIFamily("any"), json.dumps(body).encode())
+
+
+def test_a_count_beyond_bounds_would_stand_in_totals() -> None:
+    body = json.dumps({"embedding": [1.0], "inputTextTokenCount": 2**53}).encode()
+    with pytest.raises(UpstreamError):
+        read(FAMILIES["embed_titan_v2"], body)
 
 
 # --- answers that are none ---

@@ -301,6 +301,9 @@ def test_usage_that_is_not_told_is_estimated() -> None:
         answer({"tool_calls": [{"id": "c", "function": {"name": "look_up", "arguments": "["}}]}),
         answer({"tool_calls": [{"id": "c d", "function": {"name": "look_up"}}]}),
         answer({"content": "x"}, usage={"prompt_tokens": -1}),
+        answer({"content": "x"}, usage={"prompt_tokens": 2**31}),
+        answer({"content": "x"}, usage={**USAGE, "completion_tokens": 2**62}),
+        answer({"content": "x"}, usage={**USAGE, "prompt_tokens": 10**30}),
     ],
 )
 def test_what_is_no_answer_is_an_error(raw: bytes) -> None:
@@ -364,6 +367,30 @@ def test_a_stream_of_everything() -> None:
     ]
 
 
+def test_calls_without_arguments_end_before_what_follows_them() -> None:
+    events = (
+        chunk(call_piece(0, "look_up")),
+        chunk(call_piece(1, "look_up")),
+        chunk({"content": "and"}),
+        chunk(call_piece(2, "look_up", "{}")),
+        chunk(call_piece(3, "look_up")),
+        END,
+    )
+    told = receive(OpenAIStream(frozenset({"look_up"})), *events)
+    assert told == [
+        ToolCallBegun(0, "c0", "look_up"),
+        ToolCallDelta(0, "{}"),
+        ToolCallBegun(1, "c1", "look_up"),
+        ToolCallDelta(1, "{}"),
+        TextDelta("and"),
+        ToolCallBegun(2, "c2", "look_up"),
+        ToolCallDelta(2, "{}"),
+        ToolCallBegun(3, "c3", "look_up"),
+        ToolCallDelta(3, "{}"),
+        Finished("tool_calls"),
+    ]
+
+
 def test_a_stream_that_tells_no_usage_ends_all_the_same() -> None:
     stream = OpenAIStream(frozenset())
     assert receive(stream, chunk({"content": "x"}, "stop"), b"[DONE]") == [
@@ -409,6 +436,7 @@ END = chunk({}, "stop")
         [{"choices": [{"index": 1, "delta": {"content": "x"}}]}],
         [{"choices": [{"index": 0}, {"index": 0}]}],
         [{"error": "SECRET"}],
+        [{"choices": [], "usage": {"prompt_tokens": 2**53}}],
     ],
 )
 def test_what_may_not_come_is_an_error(events: list[object]) -> None:

@@ -396,6 +396,27 @@ async def test_a_probe_whose_caller_leaves_is_followed_by_another() -> None:
 
 
 @in_loop
+async def test_a_place_that_logs_when_it_is_due_for_a_probe_is_probed_later() -> None:
+    """A probe that was admitted and never sent would close the place for ever."""
+    async with bench() as made:
+        await made.identity.accept(credentials(made.world.service))
+        made.world.home.bedrock.faults.on(error(500, "InternalServerException", times=None))
+        for _ in range(BREAKER_FAILURES_COUNT):
+            with pytest.raises(UpstreamError):
+                await asked(made, forwarding(made), stream=False)
+        made.world.home.bedrock.faults.clear()
+        made.monotonic.advance(BREAKER_OPEN_MIN_MS / 1000)
+        made.world.home.control.logging_accounts.add(ACCOUNT)
+        await made.identity.accept(credentials(made.world.service))
+        with pytest.raises(LatensgateError) as caught:
+            await asked(made, forwarding(made), stream=False)
+        assert caught.value.code is ErrorCode.ERR_UPSTREAM_LOGGING
+        made.world.home.control.logging_accounts.clear()
+        await made.identity.accept(credentials(made.world.service))
+        await asked(made, forwarding(made), stream=False)
+
+
+@in_loop
 async def test_a_place_that_is_given_up_during_the_pause_is_not_asked() -> None:
     async with bench() as made:
         await made.identity.accept(credentials(made.world.service))
