@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from latensgate.proxy.guard import checked_token, names_this_machine
-from latensgate.proxy.server import Listen, ListenError, bound
+from latensgate.proxy.server import Listen, ListenError, bound, server_config
 from proxy_examples import example
 
 TOKEN = "t0ken-of-this-machine"  # noqa: S105 -- an example
@@ -151,6 +153,57 @@ def test_a_socket_left_behind_is_replaced_and_nothing_else(tmp_path: Path) -> No
     with pytest.raises(ListenError), bound(Listen(unix=path)):
         pass
     assert path.read_text() == "a file"
+
+
+def test_another_proxys_socket_stays(tmp_path: Path) -> None:
+    """Two that start at once: the second finds nobody listening yet, and takes the place."""
+    path = tmp_path / "proxy.sock"
+    with bound(Listen(unix=path)):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+            other.listen(1)
+    assert path.is_socket()
+
+
+def test_faults_while_it_serves_are_none_of_the_address(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), bound(Listen(unix=tmp_path / "proxy.sock")):
+        raise BrokenPipeError
+
+
+def test_a_head_without_end_is_not_kept() -> None:
+    """Anybody on this machine may connect; who may ask is judged when the head is whole."""
+
+    async def pour() -> int:
+        server, listening = uvicorn.Server(server_config(example().app)), socket.socket()
+        with listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(1)
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            sent = await _poured(writer)
+            writer.close()
+            server.should_exit = True
+            await serving
+            return sent
+
+    assert asyncio.run(pour()) < HEAD_BYTES
+
+
+HEAD_BYTES = 32 << 20
+
+
+async def _poured(writer: asyncio.StreamWriter) -> int:
+    piece, sent = b"x: " + b"y" * 65_536 + b"\r\n", 0
+    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
+    while sent < HEAD_BYTES:
+        try:
+            writer.write(piece)
+            await writer.drain()
+        except ConnectionError:
+            break
+        sent += len(piece)
+    return sent
 
 
 def test_a_unix_socket_has_no_name_to_check() -> None:

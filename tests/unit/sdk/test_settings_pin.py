@@ -61,7 +61,7 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(
     held = Thread(target=pin._lock.acquire)  # by a thread that the fork leaves behind
     held.start()
     held.join()
-    monkeypatch.setattr(settings_pin.os, "getpid", lambda: -1)
+    monkeypatch.setattr("os.getpid", lambda: -1)
     pin.in_this_process()
     pin.seen(receipt(f"5 {DIGEST}"))
     assert pin.at_least(None) == 5

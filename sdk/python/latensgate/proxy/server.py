@@ -157,6 +157,7 @@ def server_config(app: ProxyApp) -> uvicorn.Config:
     log.addHandler(logging.NullHandler())
     return uvicorn.Config(
         app,
+        http="h11",  # which bounds a request's head; with httptools, uvicorn does not
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -207,16 +208,16 @@ def bound(listen: Listen) -> Generator[socket.socket]:
         ListenError: Not an address of this machine alone, or not free.
     """
     try:
-        if listen.unix is not None:
-            with _bound_unix(listen.unix) as made:
-                yield made
-            return
-        made = _bound_tcp(listen)
+        made = _bound_tcp(listen) if listen.unix is None else _bound_unix(listen.unix)
     except OSError as error:
         where = listen.unix or f"{listen.host}:{listen.port}"
         raise ListenError(f"listen: {where}: {error.strerror or 'cannot be used'}") from error
     with made:
-        yield made
+        if listen.unix is None:
+            yield made
+        else:
+            with _removed_at_end(listen.unix):
+                yield made
 
 
 def _bound_tcp(listen: Listen) -> socket.socket:
@@ -237,20 +238,37 @@ def _bound_tcp(listen: Listen) -> socket.socket:
     return made
 
 
-@contextlib.contextmanager
-def _bound_unix(path: Path) -> Generator[socket.socket]:
+def _bound_unix(path: Path) -> socket.socket:
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with made:
-        before = os.umask(_PRIVATE)  # so that it is never open to others, not even for a moment
-        try:
-            made.bind(str(path))
-        finally:
-            os.umask(before)
-        try:
-            yield made
-        finally:
+    before = os.umask(_PRIVATE)  # so that it is never open to others, not even for a moment
+    try:
+        made.bind(str(path))
+    except BaseException:
+        made.close()
+        raise
+    finally:
+        os.umask(before)
+    return made
+
+
+@contextlib.contextmanager
+def _removed_at_end(path: Path) -> Generator[None]:
+    """Remove the file of a socket, unless another proxy has taken the place meanwhile."""
+    own = _identity(path)
+    try:
+        yield
+    finally:
+        if own is not None and _identity(path) == own:
             path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: Path) -> None:
