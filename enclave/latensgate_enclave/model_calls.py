@@ -16,7 +16,9 @@ from latensgate_shared.limits import MODEL_CALLS_AT_ONCE_MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from latensgate_enclave.operation import Forwarding, ModelAnswer
+    from latensgate_enclave.measured import ModelRoute
+    from latensgate_enclave.model_traits import ModelTraits
+    from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest
     from latensgate_enclave.record import Record
     from latensgate_enclave.upstream import Witness
 
@@ -27,6 +29,19 @@ class Asked(Protocol):
     async def converse(self, forwarding: Forwarding, witness: Witness) -> ModelAnswer:
         """Return a whole answer."""
         ...
+
+
+def translated(
+    request: ModelRequest, route: ModelRoute, traits: ModelTraits, record: Record
+) -> tuple[Forwarding, ...]:
+    """Return the model calls that answer a request; the record gets the hash of their bodies.
+
+    Raises:
+        LatensgateError: The model cannot honour the request.
+    """
+    calls = request.translate(route, traits)
+    record.hash_content("forwarded", b"".join([call.body for call in calls]))
+    return calls
 
 
 async def model_answers(

@@ -27,9 +27,12 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from latensgate_enclave.aside import Aside
 from latensgate_enclave.chat import RequestInvalidError
 from latensgate_enclave.chat_answer import CompletionHead
+from latensgate_enclave.dry_run import dry_run
+from latensgate_enclave.dry_run_operation import DryRunRequest
 from latensgate_enclave.events import Event
-from latensgate_enclave.model_calls import model_answers
+from latensgate_enclave.model_calls import model_answers, translated
 from latensgate_enclave.model_traits import ModelTraits
+from latensgate_enclave.opening import opened_by_key, unwrapped
 from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError
@@ -56,27 +59,20 @@ from latensgate_shared.answer_records import (
 )
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError, TooLargeError
-from latensgate_shared.kms_envelope import open_body
 from latensgate_shared.limits import (
     CHUNK_FRAMED_MAX_BYTES,
     PII_ANSWER_MAX_CHARS,
     PII_REQUEST_MAX_CHARS,
     SEALED_ANSWER_MAX_BYTES,
-    SEALED_REQUEST_MAX_BYTES,
 )
-from latensgate_shared.sealed import AnswerSealer, open_request, request_hash
-from latensgate_shared.sealed_plaintext import check_body_model, parse_plaintext
-from latensgate_shared.strict_json import parse_json_object
+from latensgate_shared.sealed import AnswerSealer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
-    from latensgate_enclave.measured import ModelRoute
-    from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
+    from latensgate_enclave.operation import ModelAnswer, Operation
     from latensgate_enclave.pii import ScannedTexts, TextPart
     from latensgate_enclave.pii.protection import Scan
-    from latensgate_shared.sealed import OpenedRequest, OpeningKey
-    from latensgate_shared.sealed_plaintext import SealedPlaintext
 
 _Result = TypeVar("_Result")
 _Input = ParamSpec("_Input")
@@ -103,6 +99,7 @@ class Pipeline:
         self.parts = parts
         self._require_open = require_open
         self._aside = Aside()
+        parts.keys.on_drop = parts.holds.drop
 
     async def run(self, sealed: Sealed, sink: Sink) -> None:
         """Answer one unary request.
@@ -114,11 +111,11 @@ class Pipeline:
         record = self.new_record(opened)
         outcome = await self.guard(self._answer(opened, record, sink))
         # Nothing is awaited until all is written: a cancel comes before or after, never between.
-        content, released = self._concluded(opened, record, outcome)
+        content, released = self.concluded(opened, record, outcome)
         sink.finish(released, content)
         await sink.drained()
 
-    def _concluded(
+    def concluded(
         self, opened: Opened, record: Record, outcome: bytes | WireError
     ) -> tuple[bytes, Released]:
         """Seal the outcome; what cannot be sealed becomes a sealed error with a receipt, too."""
@@ -146,10 +143,16 @@ class Pipeline:
     async def _answer(self, opened: Opened, record: Record, sink: Sink) -> bytes:
         sink.begin(record.receipt_id)
         admitted = await self.admit(opened, record)
-        scanned = await self.scan(admitted, record)
-        forwarded = await self.forward(scanned, record)
-        answered = await self.answer(forwarded, record)
-        body = self.render(opened, admitted, answered)
+        request, protection = admitted.request, admitted.protection
+        if isinstance(request, DryRunRequest):  # no step that follows is taken
+            body = await self.work(
+                LONG_BYTES, record.tenant_id, dry_run, request, protection, record
+            )
+        else:
+            scanned = await self.scan(admitted, record)
+            forwarded = await self.forward(scanned, record)
+            answered = await self.answer(forwarded, record)
+            body = self.render(opened, admitted, answered)
         record.hash_content("returned", body)
         return body
 
@@ -176,35 +179,16 @@ class Pipeline:
             LatensgateError: It is not ours to open, or not what it says it is.
         """
         keys, outer = self.parts.keys, sealed.outer
-        opened, plaintext, digest = await self.work(
-            len(sealed.wire), outer.tenant_id, _open_and_parse, sealed, keys.opening_keys()
+        found = await self.work(
+            len(sealed.wire), outer.tenant_id, opened_by_key, sealed, keys.opening_keys()
         )
-        publication = keys.find(opened.key_id).publication
+        publication = keys.find(found.opened.key_id).publication
         if publication.attestation_hash != outer.attestation_hash:
             raise LatensgateError(
                 "the attestation that the client verified is not the one of this key",
                 code=ErrorCode.ERR_OUTER_MISMATCH,
             )
-        secret = opened.answer_secret
-        body, raw = plaintext.body_object, plaintext.body
-        if plaintext.fields.kms_envelope is not None:
-            envelope = plaintext.fields.kms_envelope
-            data_key = await self.parts.tenant_keys.data_key(envelope, outer.tenant_id)
-            raw = open_body(data_key, plaintext.fields.request_id, plaintext.body)
-            secret = secret.with_data_key(data_key)  # before an await: it may be wiped then
-            limit, size = SEALED_REQUEST_MAX_BYTES, len(raw)
-            body = await self.work(size, outer.tenant_id, parse_json_object, raw, max_bytes=limit)
-        return Opened(
-            outer=outer,
-            request_hash=digest,
-            key_id=opened.key_id.hex(),
-            publication=publication,
-            plaintext=plaintext,
-            body=check_body_model(body or {}, outer),
-            body_bytes=raw,
-            answer_secret=secret,
-            tenant_settings=sealed.tenant_settings,
-        )
+        return await unwrapped(self, sealed, found)
 
     def new_record(self, opened: Opened) -> Record:
         """Begin the private part of the receipt."""
@@ -232,11 +216,7 @@ class Pipeline:
             fields.request_id, issued_at_ms=fields.issued_at_ms, now_ms=self.parts.clock.now_ms()
         )
         protection = protection_of(self.parts, opened, record)
-        operation = SERVED.get(opened.outer.operation)
-        if operation is None:
-            raise LatensgateError(
-                f"this release answers {', '.join(SERVED)} only", code=ErrorCode.ERR_UNSUPPORTED
-            )
+        operation = SERVED[opened.outer.operation]  # there is no other: `Outer` has refused it
         size = len(opened.body_bytes)
         request = await self.work(size, record.tenant_id, operation.parse, opened.body)
         if request.stream != opened.outer.stream:
@@ -295,7 +275,7 @@ class Pipeline:
             )
         traits = ModelTraits(configuration.policy.capabilities[route.capabilities])
         size, request = scanned.size_bytes, scanned.request
-        calls = await self.work(size, record.tenant_id, _translated, request, route, traits, record)
+        calls = await self.work(size, record.tenant_id, translated, request, route, traits, record)
         judge_calls(calls, record, scanned.protection)
         record.model_served = route.model_id
         record.lap("translate")
@@ -365,8 +345,8 @@ class Pipeline:
             receipt_id=record.receipt_id,
             tenant_id=opened.outer.tenant_id,
             key_id=opened.key_id,
-            attestation_hash=opened.publication.attestation_hash,
-            outcome=outcome_of(error),
+            attestation_hash=opened.outer.attestation_hash,  # which is that of the key
+            outcome=outcome_of(error, dry_run=record.dry_run),
             request_hash=opened.request_hash,
             response_hash=sealer.response_hash,
             issued_at_s=self.parts.clock.now_s(),
@@ -382,19 +362,4 @@ class Pipeline:
             usage=record.usage_object(),
         )
         final = sealer.final(encode_final_record(receipt, values, step_bytes=step_bytes))
-        return Released(final, receipt, values, error.code if error else None)
-
-
-def _open_and_parse(
-    sealed: Sealed, opening_keys: Mapping[bytes, OpeningKey]
-) -> tuple[OpenedRequest, SealedPlaintext, str]:
-    opened = open_request(opening_keys, sealed.outer.canonical(), sealed.wire)
-    return opened, parse_plaintext(opened.plaintext), request_hash(sealed.wire)
-
-
-def _translated(
-    request: ModelRequest, route: ModelRoute, traits: ModelTraits, record: Record
-) -> tuple[Forwarding, ...]:
-    calls = request.translate(route, traits)
-    record.hash_content("forwarded", b"".join([call.body for call in calls]))
-    return calls
+        return Released(final, receipt, values, error.code if error else None, record.pending)

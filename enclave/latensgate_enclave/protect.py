@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.chat_values import UnsupportedError
+from latensgate_enclave.holding import Holding
 from latensgate_enclave.pii.protection import Protection
 from latensgate_enclave.tenant_settings import applied
 from latensgate_shared.sealed_plaintext import CONVERSATION_SECRET_BYTES
@@ -32,10 +33,16 @@ def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:
     is_floor = found.policy is parts.floor.policy
     record.policy_digest = parts.floor_digest if is_floor else found.policy.digest()
     record.engine_digest = parts.engine.digest
-    secret = fields.conversation_secret or parts.environment.entropy(CONVERSATION_SECRET_BYTES)
+    secret = fields.conversation_secret or opened.surrogate_secret
+    secret = secret or parts.environment.entropy(CONVERSATION_SECRET_BYTES)
     remembering = parts.findings.scanner(parts.engine, tenant_id, fields.conversation_secret)
     protection = Protection.under(found.policy, parts.engine, tenant_id, secret, remembering)
+    protection.layers = found.layers
     record.protection = protection
+    if settings is not None:
+        parts.holds.seen(settings)
+    if found.policy.holds:
+        record.holding = Holding(parts, opened, settings, secret)
     return protection
 
 
@@ -50,8 +57,11 @@ def judge_calls(calls: Sequence[Forwarding], record: Record, protection: Protect
     Raises:
         UnsupportedError: What a field asks for would tell what the policy keeps from the answer, or
             what was put in place of the caller's own words; ``param`` names it.
+        HeldError: An approver must decide first.
     """
     record.drop(name for call in calls for name in call.dropped)
     names = [name for call in calls for name in call.unscannable]
     if names and protection.acts_on_answers():
         raise UnsupportedError("the policy of this request changes answers", param=names[0])
+    if record.holding is not None:
+        record.holding.judge(calls, record, protection)

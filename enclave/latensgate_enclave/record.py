@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from latensgate_enclave.chat_answer import Usage
     from latensgate_enclave.environment import Entropy, MonotonicClock
+    from latensgate_enclave.holding import Holding, Pending
     from latensgate_enclave.pii.protection import Protection
     from latensgate_shared.strict_json import JSONObject
 
@@ -48,6 +49,10 @@ class Record:
         model_asked: The alias of the caller.
         started_ns: Monotonic time at the start.
         settings: Which tenant settings were applied.
+        dry_run: Whether nothing was asked but what the policy would do.
+        holding: Holds the request where its policy asks for an approver.
+        hold: What is told of a request that was held, or is run after it.
+        pending: What the parent is to store of a request that is held.
     """
 
     receipt_id: str
@@ -57,6 +62,10 @@ class Record:
     entropy: Entropy = field(repr=False)
     monotonic_ns: MonotonicClock = field(repr=False)
     settings: str = NO_SETTINGS
+    dry_run: bool = False
+    holding: Holding | None = field(default=None, repr=False)
+    hold: JSONObject | None = None
+    pending: Pending | None = field(default=None, repr=False)
     model_served: str | None = None
     evidence: JSONObject | None = None
     fields_dropped: tuple[str, ...] = ()
@@ -130,7 +139,8 @@ class Record:
 
     def private_part(self) -> JSONObject:
         """Return the private part of the receipt (docs/spec/receipts.md)."""
-        return {
+        held: JSONObject = {} if self.hold is None else {"hold": self.hold}
+        return held | {
             "request_id": self.request_id,
             "opened": self.hashes.get("opened"),
             "forwarded": self.hashes.get("forwarded"),

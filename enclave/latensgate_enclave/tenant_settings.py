@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import SETTINGS_CACHE_MAX_COUNT
+from latensgate_shared.pii_policy import joined_layers
 from latensgate_shared.pii_policy_document import parse_policy
 from latensgate_shared.settings import SettingsError, parse_settings, require_settings
 
 if TYPE_CHECKING:
-    from latensgate_shared.pii_policy import Floor, Policy
+    from latensgate_shared.pii_policy import Floor, Layer, Policy
     from latensgate_shared.sealed_plaintext import RequestFields
     from latensgate_shared.settings import TenantSettings
 
@@ -73,10 +74,12 @@ class Applied:
     Attributes:
         policy: The effective one.
         settings: The tenant's, or None.
+        layers: What the policy is joined of.
     """
 
     policy: Policy
     settings: TenantSettings | None
+    layers: tuple[Layer, ...]
 
     @property
     def told(self) -> str:
@@ -95,7 +98,8 @@ def applied(floor: Floor, fields: RequestFields, settings: TenantSettings | None
         _require_envelope(fields, settings.kms_key_arn)
     own = None if settings is None else settings.policy
     asked = None if fields.policy is None else parse_policy(fields.policy)
-    return Applied(floor.effective(own, asked), settings)
+    layers = floor.layers(own, asked)
+    return Applied(joined_layers(layers), settings, layers)
 
 
 def _require_envelope(fields: RequestFields, key_arn: str) -> None:

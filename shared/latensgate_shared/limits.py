@@ -107,6 +107,7 @@ RECEIPT_PUBLIC_MAX_BYTES: Final = 4 * KIB
 """JCS of a receipt's public part: about 900 bytes."""
 RECEIPT_PRIVATE_SEALED_MAX_BYTES: Final = 32 * KIB
 """Private part sealed to the audit key: with a final chunk of 64 KiB it still fits one frame."""
+ED25519_PUBLIC_KEY_BYTES: Final = 32
 ED25519_SIGNATURE_BYTES: Final = 64
 """RFC 8032."""
 TENANT_SETTINGS_MAX_BYTES: Final = 64 * KIB

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 ATTESTATION_HEADER: Final = "Latensgate-Attestation"
 """HTTP field that carries ``attestation_hash``."""
 DEFAULT_OPERATION: Final = "chat.completions"
-OPERATIONS: Final = frozenset({DEFAULT_OPERATION, "embeddings", "responses", "policy.dry_run"})
+DRY_RUN: Final = "policy.dry_run"
+"""Says what the policy would do, and calls no model."""
+OPERATIONS: Final = frozenset({DEFAULT_OPERATION, "embeddings", "responses", DRY_RUN})
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,10 +274,9 @@ class Floor:
             for cell, rule in self.policy.rules.items()
         }
         allowed: Iterable[frozenset[str]] = settings.exempting if self.allow_lists else ()
-        deny, recognizers = self.policy.deny, self.policy.recognizers  # which nobody may drop
-        base = Policy(loosened, {}, deny, recognizers)
+        base = replace(self.policy, rules=loosened)  # whatever else it asks for, nobody may drop
         for each in allowed:  # a document has one allow list at most
-            base = Policy({}, {each: loosened}, deny, recognizers)
+            base = replace(base, rules={}, exempting={each: loosened})
         return base
 
     def effective(self, settings: Policy | None, request: Policy | None) -> Policy:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 RECEIPT_VERSION: Final = 1
-OUTCOMES: Final = frozenset({"answered", "refused", "failed", "cancelled", "held"})
+OUTCOMES: Final = frozenset({"answered", "refused", "failed", "cancelled", "held", "dry_run"})
 SALT_BYTES: Final = 32
 COARSE_TIME_S: Final = 60
 

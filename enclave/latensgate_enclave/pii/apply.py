@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from latensgate_enclave.pii.findings import by_position, merge, without_explained
 from latensgate_enclave.pii.replacing import Acted, outside, replaced_text
@@ -15,7 +15,7 @@ from latensgate_shared.limits import PII_TEXT_COST_CHARS
 from latensgate_shared.pii_policy import NO_OPINION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from latensgate_enclave.pii.findings import Finding
     from latensgate_enclave.pii.scanner import Scanner
@@ -93,6 +93,7 @@ def scan_texts(  # noqa: PLR0913  # who scans, by what, what, and what is kept o
     budget: Budget | None = None,
     surrogates: Surrogates | None = None,
     known: Surrogates | None = None,
+    witness: Witness | None = None,
 ) -> ScannedTexts:
     """Scan many texts and apply the policy to all of them, or to none.
 
@@ -104,6 +105,7 @@ def scan_texts(  # noqa: PLR0913  # who scans, by what, what, and what is kept o
         budget: Shared by the calls for one request.
         surrogates: Gives surrogates to what the policy pseudonymises; None: that is masked.
         known: Surrogates that may stand in the texts, and are no findings: in answers.
+        witness: Is told of each text what was found in it.
 
     Raises:
         PIITooLargeError: The budget is used up, or one text is too long.
@@ -113,20 +115,30 @@ def scan_texts(  # noqa: PLR0913  # who scans, by what, what, and what is kept o
     given = list(parts)
     if surrogates is not None:
         surrogates.avoid([part.text for part in given])
-    scan = _Scan(engine, policy, budget or Budget(), surrogates, known)
-    start = 0
-    for end in range(1, len(given) + 1):
-        if end == len(given) or not given[end].continues:
-            scan.take(given[start:end])
-            start = end
+    scan = TextScan(engine, policy, budget or Budget(), surrogates, known)
+    scan.witness = witness
+    scan.take_all(given)
     changed = any(part.text is not text for part, text in zip(given, scan.texts, strict=True))
     return ScannedTexts(tuple(scan.texts), scan.tally.verdict(), changed)
 
 
-class _Scan:
+Witness: TypeAlias = "Callable[[TextPart, Iterable[Finding], tuple[Acted, ...]], None]"
+"""Is told of each text what was found in it, and what the policy acts on."""
+
+
+class TextScan:
     """One scan on its way over many texts."""
 
-    __slots__ = ("_budget", "_engine", "_known", "_policy", "_surrogates", "tally", "texts")
+    __slots__ = (
+        "_budget",
+        "_engine",
+        "_known",
+        "_policy",
+        "_surrogates",
+        "tally",
+        "texts",
+        "witness",
+    )
 
     def __init__(
         self,
@@ -143,8 +155,17 @@ class _Scan:
         self._known = known
         self.tally = Tally()
         self.texts: list[str] = []
+        self.witness: Witness | None = None
 
-    def take(self, parts: list[TextPart]) -> None:
+    def take_all(self, given: list[TextPart]) -> None:
+        """Scan all parts, those that go on together."""
+        start = 0
+        for end in range(1, len(given) + 1):
+            if end == len(given) or not given[end].continues:
+                self._take(given[start:end])
+                start = end
+
+    def _take(self, parts: list[TextPart]) -> None:
         """Scan parts that are read as one text: each alone, and what lies across their borders."""
         direction = parts[0].direction
         across = self._across(parts, direction) if len(parts) > 1 else ()
@@ -159,6 +180,8 @@ class _Scan:
                 inside = [each for each in clipped if each.finding.start < each.finding.end]
                 acted = tuple(sorted([*acted, *inside], key=_by_position))
             self.texts.append(replaced_text(part.text, acted, self._surrogates))
+            if self.witness is not None:
+                self.witness(part, found, acted)
             start = end
 
     def _across(self, parts: list[TextPart], direction: Direction) -> tuple[Acted, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.engine import CONTEXT_BOOST, CONTEXT_MIN_SCORE
 from latensgate_enclave.pii.errors import PIIEngineError, PIIPatternError, PIITooLargeError
+from latensgate_enclave.pii.evidence import Evidence, context_words, evidence_of
 from latensgate_enclave.pii.findings import ALL_CATEGORIES, CERTAIN, Category, Finding, merge
 from latensgate_enclave.pii.matching import Regex
 from latensgate_enclave.pii.normalise import replaced, view_of
@@ -80,6 +81,19 @@ class PolicyScanner:
             return merge([*found, *own]) if own else found
         raise PIIEngineError(f"a policy's own scan could not be finished: {problem}")
 
+    def evidence(
+        self, text: str, *, categories: frozenset[Category], hint: str = ""
+    ) -> Iterator[Evidence]:
+        """Yield the engine's evidence, and what the policy's own findings are made of."""
+        yield from evidence_of(self._engine, text, categories=categories, hint=hint)
+        if Category.DENY_LISTED in categories:
+            for found in _denied(text, self._terms):
+                yield Evidence.of(found, "deny_list")
+        view = view_of(text)
+        for recognizer, category, regex in self._compiled:
+            if category in categories:
+                yield from _matched(view, recognizer, category, regex, hint)
+
     def _own(self, text: str, categories: frozenset[Category], hint: str) -> list[Finding]:
         own: list[Finding] = []
         if self._terms and Category.DENY_LISTED in categories:
@@ -88,7 +102,8 @@ class PolicyScanner:
         if asked:
             view = view_of(text)
             for recognizer, category, regex in asked:
-                _take(own, _matched(view, recognizer, category, regex, hint))
+                matched = _matched(view, recognizer, category, regex, hint)
+                _take(own, (each.finding() for each in matched))
         return own
 
 
@@ -118,24 +133,41 @@ def _fold(character: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _folded_terms(terms: frozenset[str]) -> tuple[re.Pattern[str], ...]:
+def _folded_terms(terms: frozenset[str]) -> tuple[str, ...]:
     folded = {replaced(term, _NOT_PLAIN, _fold).text for term in terms}
-    return tuple(_whole(term) for term in sorted(folded - {""}))
+    return tuple(sorted(folded - {""}))
 
 
-def _whole(term: str) -> re.Pattern[str]:
-    """Return what finds a term where no word goes on at its ends; literal, and so linear."""
-    before = r"(?<![^\W_])" if term[0].isalnum() else ""
-    after = r"(?![^\W_])" if term[-1].isalnum() else ""
-    return re.compile(f"{before}{re.escape(term)}{after}")
+_WORD_END: Final = re.compile(r"[\W_]")
 
 
-def _denied(text: str, terms: Iterable[re.Pattern[str]]) -> Iterator[Finding]:
+def _whole(term: str, text: str) -> Iterator[tuple[int, int]]:
+    """Yield where a term stands and no word goes on at its ends.
+
+    An expression that says so would be tried at every character, and for a term that nearly matches
+    there cost the length of the term each time. `str.find` is linear whatever both are.
+    """
+    opens, closes = term[0].isalnum(), term[-1].isalnum()
+    place = text.find(term)
+    while place >= 0:
+        end = place + len(term)
+        within = opens and text[place - 1 : place].isalnum()
+        if not within and not (closes and text[end : end + 1].isalnum()):
+            yield place, end
+        elif opens:  # a term that opens with a word begins where a word begins
+            found = _WORD_END.search(text, place)
+            end = found.end() if found else len(text)
+        else:
+            end = place + 1
+        place = text.find(term, end)
+
+
+def _denied(text: str, terms: Iterable[str]) -> Iterator[Finding]:
     folded = replaced(text, _NOT_PLAIN, _fold)
     for term in terms:
-        for match in term.finditer(folded.text):
-            start, stop = folded.original(match.start(), match.end())
-            yield Finding(Category.DENY_LISTED, start, stop, CERTAIN, _TERMS_NAME)
+        for start, end in _whole(term, folded.text):
+            first, stop = folded.original(start, end)
+            yield Finding(Category.DENY_LISTED, first, stop, CERTAIN, _TERMS_NAME)
 
 
 # --- recognizers ---
@@ -161,16 +193,27 @@ def _compiled(recognizer: CustomRecognizer) -> Regex:
 
 def _matched(
     view: View, recognizer: CustomRecognizer, category: Category, regex: Regex, hint: str
-) -> Iterator[Finding]:
+) -> Iterator[Evidence]:
+    wanted = frozenset(recognizer.context)
     for start, end in regex.spans(view.data):
         if start < end:
             score = recognizer.score
-            if recognizer.context and _has_context(view, start, recognizer.context, hint):
+            context = context_words(_words_before(view, start, hint), wanted) if wanted else ()
+            if context:
                 score = min(_NEARLY_CERTAIN, max(score + CONTEXT_BOOST, CONTEXT_MIN_SCORE))
-            first, last = view.original(start, end)
-            yield Finding(category, first, last, max(score, recognizer.score), recognizer.name)
+            yield Evidence(
+                category,
+                *view.original(start, end),
+                max(score, recognizer.score),
+                recognizer.name,
+                "custom",
+                pattern=recognizer.pattern,
+                pattern_score=recognizer.score,
+                context=context,
+            )
 
 
-def _has_context(view: View, start: int, words: tuple[str, ...], hint: str) -> bool:
+def _words_before(view: View, start: int, hint: str) -> list[str]:
     before = view.text[max(0, start - _CONTEXT_CHARS) : start]
-    return not set(words).isdisjoint(_WORD.findall(f"{hint} {before}".lower()))
+    found: list[str] = _WORD.findall(f"{hint} {before}".lower())
+    return found

@@ -17,6 +17,7 @@ from latensgate_enclave.pii.addresses import addresses
 from latensgate_enclave.pii.borrowed import borrowed, judged_by
 from latensgate_enclave.pii.decoded import BASE64_WORD, ESCAPED, base64_words, unescaped
 from latensgate_enclave.pii.errors import PIIEngineError, PIINoNamesError, PIITooLargeError
+from latensgate_enclave.pii.evidence import Evidence, context_words
 from latensgate_enclave.pii.findings import (
     ALL_CATEGORIES,
     CERTAIN,
@@ -32,6 +33,7 @@ from latensgate_enclave.pii.numbers import cards, ibans, invalid_cards, invalid_
 from latensgate_enclave.pii.own import own
 from latensgate_enclave.pii.phones import DEFAULT_REGIONS, phones
 from latensgate_enclave.pii.presidio import load_recognizers
+from latensgate_enclave.pii.recognizer import accept
 from latensgate_enclave.pii.records import record_numbers
 from latensgate_shared import jcs
 from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
@@ -110,16 +112,19 @@ class _Context:
     def words_before(self, position: int) -> frozenset[str]:
         words = self.known.get(position)
         if words is None:
-            start = max(0, position - _CONTEXT_CHARS)
-            before = self.view.text[start:position]
-            if start:
-                # The window may cut a word: what is left of it is another word.
-                before = before[_first_whole_word(self.view.text, start) :]
-            else:
-                before = f"{self.hint} {before}"
-            found = _WORD.findall(before.lower())
-            words = self.known[position] = frozenset(found[-_CONTEXT_WORDS:])
+            words = self.known[position] = frozenset(self.in_order(position))
         return words
+
+    def in_order(self, position: int) -> list[str]:
+        start = max(0, position - _CONTEXT_CHARS)
+        before = self.view.text[start:position]
+        if start:
+            # The window may cut a word: what is left of it is another word.
+            before = before[_first_whole_word(self.view.text, start) :]
+        else:
+            before = f"{self.hint} {before}"
+        found: list[str] = _WORD.findall(before.lower())
+        return found[-_CONTEXT_WORDS:]
 
 
 def _spaced(hint: str) -> str:
@@ -204,6 +209,34 @@ class Tier1Engine:
         # Raised here, not in the handler, so that no cause keeps frames that hold the text.
         raise PIIEngineError(f"tier 1 could not finish a scan: {problem}")
 
+    def evidence(
+        self, text: str, *, categories: frozenset[Category], hint: str = ""
+    ) -> Iterator[Evidence]:
+        """Yield every match that tier 1's findings are made of, and why it counts; for dry runs.
+
+        What is read and judged is what ``scan`` reads and judges; a test holds the two together.
+        """
+        yield from self._evidence_in(text, categories, hint, "plain")
+        read = unescaped(text)
+        if read.text != text:
+            for each in self._evidence_in(read.text, categories, hint, "escaped"):
+                start, end = read.original(each.start, each.end)
+                yield replace(each, start=start, end=end)
+        for word in base64_words(text):
+            before = f"{hint} {text[max(0, word.start - _CONTEXT_CHARS) : word.start]}"
+            for each in self._evidence_in(word.text, categories, before, "base64"):
+                score = min(each.score, _NEARLY_CERTAIN)
+                yield replace(each, start=word.start, end=word.end, score=score)
+
+    def _evidence_in(
+        self, text: str, categories: frozenset[Category], hint: str, reading: str
+    ) -> Iterator[Evidence]:
+        view = view_of(text)
+        context = _Context(view, _spaced(hint))
+        for index in self._gate.matching(view.data):
+            if index < len(self._armed) and self._armed[index].recognizer.category in categories:
+                yield from _evidence(self._armed[index], view, context, reading)
+
     def _scan(self, text: str, categories: frozenset[Category], hint: str) -> tuple[Finding, ...]:
         view = view_of(text)
         matching = self._gate.matching(view.data)
@@ -268,6 +301,28 @@ def _find(armed: _Armed, view: View, context: _Context) -> Iterable[Finding]:
                     *view.original(span.start, span.end),
                     score,
                     recognizer.name,
+                )
+
+
+def _evidence(armed: _Armed, view: View, context: _Context, reading: str) -> Iterator[Evidence]:
+    recognizer, pattern = armed.recognizer, armed.pattern
+    validates = recognizer.judge is not accept
+    for first, last in armed.regex.spans(view.data):
+        for span in recognizer.judge(view.text, pattern.at(first, last)):
+            score = _with_context(span, recognizer, context)
+            if score >= MIN_SCORE:
+                start, end = view.original(span.start, span.end)
+                yield Evidence(
+                    recognizer.category,
+                    start,
+                    end,
+                    score,
+                    recognizer.name,
+                    pattern=pattern.regex,
+                    pattern_score=pattern.score,
+                    validated_score=span.score if validates else None,
+                    context=context_words(context.in_order(span.start), recognizer.context),
+                    reading=reading,
                 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from latensgate_enclave.pii.apply import scan_texts
 from latensgate_enclave.pii.custom import scanner_for
 from latensgate_enclave.pii.errors import PIIHardFailError
+from latensgate_enclave.pii.held import HeldTally
 from latensgate_enclave.pii.restore import Restorer
 from latensgate_enclave.pii.surrogates import Surrogates
 from latensgate_enclave.pii.tally import Tally, Verdict
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii.apply import ScannedTexts, TextPart
     from latensgate_enclave.pii.scanner import Scanner
     from latensgate_enclave.pii.tally import Budget
-    from latensgate_shared.pii_policy import Policy
+    from latensgate_shared.pii_policy import Layer, Policy
     from latensgate_shared.strict_json import JSONObject
 
 
@@ -50,6 +51,8 @@ class Protection:
         restored: How often a value was put back into the answer.
         unknown: How often the answer held what looks like a surrogate and is none of the request's.
         tally: Of the parts of an answer that were scanned in windows.
+        layers: What the effective policy was joined of, for explanations.
+        held: What of the request asks for an approver, counted.
     """
 
     policy: Policy
@@ -59,6 +62,8 @@ class Protection:
     restored: int = 0
     unknown: int = 0
     tally: Tally = field(default_factory=Tally)
+    layers: tuple[Layer, ...] = ()
+    held: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
 
     @classmethod
     def under(
@@ -96,14 +101,23 @@ class Protection:
         Raises:
             LatensgateError: As `scan_texts`.
         """
+        surrogates, witness = self.giving(), HeldTally(self.policy) if self.policy.holds else None
+        scanner, policy = self.request_scanner, self.policy
+        scanned = scan_texts(
+            scanner, policy, parts, budget=budget, surrogates=surrogates, witness=witness
+        )
+        if witness is not None:
+            self.held = witness.counts()
+        return scanned
+
+    def giving(self) -> Surrogates | None:
+        """Return what gives surrogates to the request's values; None where the policy asks none."""
         gives = any(
             rule.action is Action.PSEUDONYMISE
             for direction in Direction
             for rule in self.policy.acting(direction).values()
         )
-        surrogates = self.surrogates if gives else None
-        scanner, policy = self.request_scanner, self.policy
-        return scan_texts(scanner, policy, parts, budget=budget, surrogates=surrogates)
+        return self.surrogates if gives else None
 
     def scan_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
         """Scan the texts of an answer, and put the caller's own values back.

@@ -60,6 +60,10 @@ class Tally:
         """Return what was counted so far, also where it refuses."""
         return _nested(self._acted)
 
+    def refused(self) -> dict[str, dict[str, int]]:
+        """Return what refuses the whole, counted; empty where nothing does."""
+        return _nested(self._refused)
+
     def verdict(self) -> Verdict:
         """Return the counts.
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from latensgate_enclave.pii.engine import TIER1_CATEGORIES, Tier1Engine
+from latensgate_enclave.pii.evidence import Evidence
 from latensgate_enclave.pii.findings import (
     ALL_CATEGORIES,
     NAME_CATEGORIES,
@@ -95,6 +96,15 @@ class TwoTierEngine:
         if not self.waits(categories) or not _has_letters(text):
             return found
         return merge([*found, *self._named(text, categories)])
+
+    def evidence(
+        self, text: str, *, categories: frozenset[Category], hint: str = ""
+    ) -> Iterator[Evidence]:
+        """Yield tier 1's evidence, and what the model named."""
+        yield from self._tier1.evidence(text, categories=categories, hint=hint)
+        if self.waits(categories) and _has_letters(text):
+            for found in self._named(text, categories):
+                yield Evidence.of(found, "tier2")
 
     def _named(self, text: str, categories: frozenset[Category]) -> Iterator[Finding]:
         read = readable(text)

@@ -71,7 +71,7 @@ Grace = Annotated[
     ),
 ]
 """The same, at most 30d."""
-Outcome = Literal["answered", "refused", "failed", "cancelled", "held"]
+Outcome = Literal["answered", "refused", "failed", "cancelled", "held", "dry_run"]
 
 
 class Model(BaseModel):
