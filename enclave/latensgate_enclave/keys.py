@@ -25,7 +25,7 @@ from latensgate_shared.manifest import (
 from latensgate_shared.sealed import KeyStaleError, OpeningKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -113,14 +113,27 @@ def derive_opening_key(suite: Suite, service_secret: bytes | bytearray, fresh: b
     return OpeningKey(suite, hkdf_expand(prk, label, _PRIVATE_KEY_BYTES))
 
 
+def _nothing() -> None:
+    """Stand where nothing else need be forgotten."""
+
+
 class KeyRing(Concealed):
     """The generations that still open requests; the newest one is published.
 
     Attributes:
         receipt_key: Signs this enclave's receipts; born and dying with the process.
+        on_drop: Called when the keys are dropped: what else must be forgotten then.
     """
 
-    __slots__ = ("_clock", "_entropy", "_generations", "_nsm", "_opening_keys", "receipt_key")
+    __slots__ = (
+        "_clock",
+        "_entropy",
+        "_generations",
+        "_nsm",
+        "_opening_keys",
+        "on_drop",
+        "receipt_key",
+    )
 
     def __init__(
         self, nsm: NSM, clock: EnclaveClock, entropy: Entropy, receipt_key: Ed25519PrivateKey
@@ -129,6 +142,7 @@ class KeyRing(Concealed):
         self._clock = clock
         self._entropy = entropy
         self.receipt_key = receipt_key
+        self.on_drop: Callable[[], None] = _nothing
         self._keep([])
 
     async def rotate(self, service_secret: bytes | bytearray, facts: ManifestFacts) -> Publication:
@@ -220,6 +234,7 @@ class KeyRing(Concealed):
         OpenSSL cleanses a private key when its last user lets go of it (ADR 0016).
         """
         self._keep([])
+        self.on_drop()
 
     def _forget_ended(self) -> None:
         # The oldest is the first to end, as all live equally long.

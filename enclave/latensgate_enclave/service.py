@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.aws.sigv4 import Credentials
+from latensgate_enclave.hold_service import HeldRequests
 from latensgate_enclave.steps import Sealed
 from latensgate_enclave.stream import run_stream
 from latensgate_shared.calls import (
@@ -29,8 +30,10 @@ from latensgate_shared.calls import (
     UsageCall,
     parse_call,
 )
+from latensgate_shared.calls_hold import HoldDecideCall, HoldViewAnswer, HoldViewCall
 from latensgate_shared.calls_upstream import UpstreamCredentialAnswer, UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.hold import HoldLostError
 from latensgate_shared.limits import NONCE_DOCUMENTS_PER_S
 from latensgate_shared.usage import UsageTotals, encode_usage_totals, usage_signing_input
 
@@ -64,6 +67,7 @@ class Service:
         self._supervisor = supervisor
         self._identity = identity
         self._room = room
+        self._held = HeldRequests(pipeline)
         self._nonce_documents = _Rate(
             NONCE_DOCUMENTS_PER_S, pipeline.parts.environment.monotonic_ns
         )
@@ -86,9 +90,11 @@ class Service:
                 await self._usage(reply)
             case DrainCall():
                 await self._answer(reply, self._drain())
-            case UpstreamCredentialCall():  # pragma: no branch  # the union is closed
+            case UpstreamCredentialCall():
                 credentials = self._pipeline.parts.upstream_credentials
                 await self._answer(reply, credentials.answer(call))
+            case HoldDecideCall() | HoldViewCall():  # pragma: no branch  # the union is closed
+                await self._about_held(call, body, reply)
 
     async def _answer(
         self,
@@ -112,6 +118,20 @@ class Service:
             await run_stream(self._pipeline, sealed, sink)
         else:
             await self._pipeline.run(sealed, sink)
+
+    async def _about_held(
+        self, call: HoldDecideCall | HoldViewCall, body: bytes, reply: Reply
+    ) -> None:
+        if self._room.draining:
+            raise HoldLostError("hold: this enclave ends")
+        self._supervisor.require_open()
+        if isinstance(call, HoldDecideCall):
+            await self._held.decide(call, body, _ReplySink(reply))
+            return
+        shown = await self._held.view(call, body)
+        reply.head(HoldViewAnswer(shown.sealed).to_head())
+        reply.end({}, shown.view)
+        await reply.drained()
 
     async def _attest(self, call: AttestationCall) -> AttestationAnswer:
         self._supervisor.require_open()
@@ -226,6 +246,7 @@ class _ReplySink:
         self._reply.head(InferenceHead(receipt_id).to_head())
 
     def finish(self, released: Released, content: bytes) -> None:
+        pending = released.pending
         end = InferenceEnd(
             final_chunk=released.final,
             receipt_public=released.receipt.public.canonical(),
@@ -233,5 +254,8 @@ class _ReplySink:
             latency_ms=released.values.latency_ms,
             pii_detected=released.values.pii_detected,
             code=released.code.name if released.code else None,
+            pending_id=None if pending is None else pending.pending_id,
+            pending_state=None if pending is None else pending.state,
+            pending_until=None if pending is None else pending.expires_at,
         )
         self._reply.end(end.to_head(), content)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from latensgate_enclave.events import Event as LogEvent
 from latensgate_enclave.events import EventLog
@@ -368,8 +368,11 @@ class Session:
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED) from None
 
 
+_ASK_MODELS: Final = frozenset({Operation.INFERENCE, Operation.HOLD_DECIDE})
+
+
 def _is_control(request: Request) -> bool:
-    return request.operation != Operation.INFERENCE
+    return request.operation not in _ASK_MODELS
 
 
 class _FrameReply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from latensgate_enclave.holds import Holds
 from latensgate_enclave.pii.cache import FindingsCache
 from latensgate_enclave.tenant_settings import SettingsBook
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.envelope import TenantKeys
     from latensgate_enclave.environment import Environment
-    from latensgate_enclave.keys import KeyRing, Publication
+    from latensgate_enclave.holding import Pending
+    from latensgate_enclave.keys import KeyRing
     from latensgate_enclave.measured import MeasuredConfiguration
     from latensgate_enclave.operation import Forwarding, ModelAnswer, ModelRequest, Operation
     from latensgate_enclave.pii.protection import Protection
@@ -49,6 +51,7 @@ class Parts:
     upstream_credentials: UpstreamCredentials
     settings: SettingsBook = field(default_factory=SettingsBook)
     findings: FindingsCache = field(default_factory=FindingsCache)
+    holds: Holds = field(default_factory=Holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +77,28 @@ class Opened:
         outer: What stands outside, bound by the seal.
         request_hash: Of the sealed bytes.
         key_id: 16 hex digits.
-        publication: Of that key.
         plaintext: All that was sealed.
         body: The OpenAI request, parsed.
         body_bytes: The exact text of it, out of the KMS envelope if there was one.
         answer_secret: What the answer is sealed under.
         tenant_settings: As the parent gave them; nothing is believed.
+        shared_secret: Of the request's KEM: opens it again, should it be held.
+        size_bytes: Of the sealed bytes.
+        surrogate_secret: That surrogates are made of where the request names no conversation;
+            None: a new one.
     """
 
     outer: Outer
     request_hash: str
     key_id: str
-    publication: Publication
     plaintext: SealedPlaintext
     body: JSONObject
     body_bytes: bytes
     answer_secret: AnswerSecret
     tenant_settings: bytes | None
+    shared_secret: bytes
+    size_bytes: int
+    surrogate_secret: bytes | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -143,12 +151,14 @@ class Released:
         receipt: Its public part and signature are for the parent to store.
         values: What the parent may repeat as hints.
         code: Of a refusal; None for an answer.
+        pending: Of a request that is held: for the parent to store.
     """
 
     final: bytes
     receipt: Receipt
     values: AnswerValues
     code: ErrorCode | None
+    pending: Pending | None = None
 
 
 class Sink(Protocol):

@@ -32,6 +32,8 @@ class Operation(StrEnum):
     USAGE = "usage"
     DRAIN = "drain"
     UPSTREAM_CREDENTIAL = "upstream_credential"
+    HOLD_DECIDE = "hold_decide"
+    HOLD_VIEW = "hold_view"
 
 
 class CallError(MalformedError):

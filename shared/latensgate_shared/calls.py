@@ -28,6 +28,7 @@ from latensgate_shared.call_forms import (
     member,
     state,
 )
+from latensgate_shared.calls_hold import HoldDecideCall, HoldViewCall, check_pending
 from latensgate_shared.calls_upstream import UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.frames import Request
@@ -136,6 +137,9 @@ class InferenceEnd(Message):
         pii_detected: Hint.
         code: Name of an error code if the sealed answer is an error; decides the HTTP status.
         private_sealed: The receipt's private part, sealed to the tenant's audit key.
+        pending_id: Of a request that is held; with it, and never without:
+        pending_state: What the enclave sealed to itself, to be stored beside the sealed request.
+        pending_until: Seconds since 1970; then both are worth nothing.
     """
 
     final_chunk: bytes = field(repr=False)
@@ -145,8 +149,12 @@ class InferenceEnd(Message):
     pii_detected: bool
     code: str | None = None
     private_sealed: bytes | None = field(default=None, repr=False)
+    pending_id: str | None = None
+    pending_state: bytes | None = field(default=None, repr=False)
+    pending_until: int | None = None
 
     def __post_init__(self) -> None:
+        check_pending(self.pending_id, self.pending_state, self.pending_until)
         binary(self.final_chunk, "final_chunk", _FINAL_CHUNK_MAX_BYTES)
         binary(self.receipt_public, "receipt_public", limits.RECEIPT_PUBLIC_MAX_BYTES)
         exactly(self.receipt_signature, "receipt_signature", limits.ED25519_SIGNATURE_BYTES)
@@ -352,6 +360,8 @@ Call: TypeAlias = (
     | UsageCall
     | DrainCall
     | UpstreamCredentialCall
+    | HoldDecideCall
+    | HoldViewCall
 )
 
 _CALLS: Final[Mapping[str, type[Call]]] = {
@@ -363,6 +373,8 @@ _CALLS: Final[Mapping[str, type[Call]]] = {
     Operation.USAGE: UsageCall,
     Operation.DRAIN: DrainCall,
     Operation.UPSTREAM_CREDENTIAL: UpstreamCredentialCall,
+    Operation.HOLD_DECIDE: HoldDecideCall,
+    Operation.HOLD_VIEW: HoldViewCall,
 }
 
 

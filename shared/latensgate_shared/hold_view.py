@@ -1,4 +1,4 @@
-"""What an approver is shown of a held request, signed by the enclave (docs/spec/holds.md section 5).
+"""What an approver is shown of a held request, signed by the enclave (docs/spec/holds.md 5).
 
 An approver who has an X-Wing key gets it sealed to that key, and nobody else can read it. One who
 has none gets it in clear, and then the parent can read the counts: a tenant that minds gives each
