@@ -250,6 +250,9 @@ POLICY_LIST_MAX_COUNT: Final = 256
 """Terms of a deny list, and of an allow list: each costs one search of each text."""
 POLICY_TERM_MAX_CHARS: Final = 256
 """Of one term: a name, an address, a code word."""
+POLICY_TERM_PLACES_MAX_COUNT: Final = 2_000_000
+"""Of all deny terms in one text, found within words or not: a second or two of work. Names and
+project names are found some hundred times in a long text."""
 POLICY_RECOGNIZERS_MAX_COUNT: Final = 32
 """Custom recognizers of one policy; each costs one pass over each text."""
 POLICY_PATTERN_MAX_CHARS: Final = 512

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.engine import CONTEXT_BOOST, CONTEXT_MIN_SCORE
@@ -19,7 +20,11 @@ from latensgate_enclave.pii.evidence import Evidence, context_words, evidence_of
 from latensgate_enclave.pii.findings import ALL_CATEGORIES, CERTAIN, Category, Finding, merge
 from latensgate_enclave.pii.matching import Regex
 from latensgate_enclave.pii.normalise import replaced, view_of
-from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, POLICY_PATTERN_MAX_INSTRUCTIONS
+from latensgate_shared.limits import (
+    PII_FINDINGS_MAX_COUNT,
+    POLICY_PATTERN_MAX_INSTRUCTIONS,
+    POLICY_TERM_PLACES_MAX_COUNT,
+)
 from latensgate_shared.pii_policy import PolicyError
 
 if TYPE_CHECKING:
@@ -141,15 +146,23 @@ def _folded_terms(terms: frozenset[str]) -> tuple[str, ...]:
 _WORD_END: Final = re.compile(r"[\W_]")
 
 
-def _whole(term: str, text: str) -> Iterator[tuple[int, int]]:
+def _whole(term: str, text: str, looked_at: Iterator[int]) -> Iterator[tuple[int, int]]:
     """Yield where a term stands and no word goes on at its ends.
 
     An expression that says so would be tried at every character, and for a term that nearly matches
-    there cost the length of the term each time. `str.find` is linear whatever both are.
+    there cost the length of the term each time. `str.find` is linear whatever both are; what it
+    finds in the middle of words is counted over all terms.
+
+    Raises:
+        PIITooLargeError: It found too much.
     """
     opens, closes = term[0].isalnum(), term[-1].isalnum()
     place = text.find(term)
     while place >= 0:
+        if next(looked_at) > POLICY_TERM_PLACES_MAX_COUNT:
+            raise PIITooLargeError(
+                f"at most {POLICY_TERM_PLACES_MAX_COUNT} places of deny terms in a text expected"
+            )
         end = place + len(term)
         within = opens and text[place - 1 : place].isalnum()
         if not within and not (closes and text[end : end + 1].isalnum()):
@@ -164,8 +177,9 @@ def _whole(term: str, text: str) -> Iterator[tuple[int, int]]:
 
 def _denied(text: str, terms: Iterable[str]) -> Iterator[Finding]:
     folded = replaced(text, _NOT_PLAIN, _fold)
+    looked_at = count(1)
     for term in terms:
-        for start, end in _whole(term, folded.text):
+        for start, end in _whole(term, folded.text, looked_at):
             first, stop = folded.original(start, end)
             yield Finding(Category.DENY_LISTED, first, stop, CERTAIN, _TERMS_NAME)
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latensgate_enclave.pii import (
     Category,
@@ -15,13 +20,30 @@ from latensgate_enclave.pii import (
     parse_policy,
     scan_texts,
 )
-from latensgate_enclave.pii.custom import scanner_for
+from latensgate_enclave.pii.custom import PolicyScanner, scanner_for
+from latensgate_enclave.pii.findings import Finding
 from latensgate_enclave.pii.surrogates import Surrogates
 from latensgate_shared.limits import POLICY_LIST_MAX_COUNT, POLICY_PATTERN_MAX_CHARS
 from latensgate_shared.strict_json import JSONObject, JSONValue
 
 PROMPT = Direction.PROMPT
 STAFF: JSONObject = {"name": "staff number", "pattern": "EMP-[0-9]{6}"}
+
+
+class Nothing:
+    """An engine that finds nothing."""
+
+    digest = "none"
+
+    def waits(self, categories: frozenset[Category]) -> bool:
+        del categories
+        return False
+
+    def scan(
+        self, text: str, *, categories: frozenset[Category] = frozenset(), hint: str = ""
+    ) -> tuple[Finding, ...]:
+        del text, categories, hint
+        return ()
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +83,39 @@ def test_deny_terms_are_whole_words_in_any_script_and_case(
 ) -> None:
     terms: list[JSONValue] = ["BlueBird", "straße", "łukasz", "+1%", "藍鳥"]
     assert told(engine, {"lists": {"deny": terms}}, text) == expected
+
+
+_PIECES = st.text("ab _-\u00e91", max_size=12)
+
+
+@given(_PIECES.filter(str.strip).map(str.strip), _PIECES)
+def test_a_term_stands_where_an_expression_would_find_it(term: str, text: str) -> None:
+    before = r"(?<![^\W_])" if term[0].isalnum() else ""
+    after = r"(?![^\W_])" if term[-1].isalnum() else ""
+    expected = [
+        match.span() for match in re.finditer(f"{before}{re.escape(term)}{after}", text.casefold())
+    ]
+    scanner = PolicyScanner(Nothing(), parse_policy({"lists": {"deny": [term]}}))
+    found = scanner.scan(text, categories=frozenset({Category.DENY_LISTED}))
+    assert [(each.start, each.end) for each in found] == expected
+
+
+def test_terms_that_nearly_match_everywhere_cost_no_more_than_their_count() -> None:
+    nearly: list[JSONValue] = ["a " * 100 + "b" * number + "c" for number in range(1, 50)]
+    scanner = PolicyScanner(Nothing(), parse_policy({"lists": {"deny": nearly}}))
+    begun = time.thread_time()
+    found = scanner.scan("a " * 100_000, categories=frozenset({Category.DENY_LISTED}))
+    assert found == ()
+    assert time.thread_time() - begun < 2  # some ms; half a minute where each place is tried
+
+
+def test_terms_found_within_words_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custom, "POLICY_TERM_PLACES_MAX_COUNT", 9)
+    scanner = PolicyScanner(Nothing(), parse_policy({"lists": {"deny": ["-b", "-c"]}}))
+    asked = frozenset({Category.DENY_LISTED})
+    assert scanner.scan("-bx" * 4 + "-cx" * 5, categories=asked) == ()
+    with pytest.raises(PIITooLargeError):
+        scanner.scan("-bx" * 5 + "-cx" * 5, categories=asked)
 
 
 def test_a_rule_for_deny_terms_takes_the_place_of_the_mask(engine: Tier1Engine) -> None:
@@ -145,7 +200,7 @@ def test_too_many_findings_are_refused(
 def test_whatever_fails_denies_and_tells_no_text(
     engine: Tier1Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(custom, "_folded_terms", tuple)
+    monkeypatch.setattr(custom, "_folded_terms", lambda _terms: (b"no text",))
     with pytest.raises(PIIEngineError) as caught:
         told(engine, {"lists": {"deny": ["bluebird"]}}, "bluebird")
     assert "bluebird" not in str(caught.value)
