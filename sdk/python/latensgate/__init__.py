@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from latensgate.data_keys import Boto3DataKeys, DataKey, DataKeyProvider
     from latensgate.errors import LatensgateClientError
+    from latensgate.pii import PolicyDryRun
     from latensgate.receipts import AnswerReceipt
     from latensgate.verify import ConfigurationError, Measurements
     from latensgate_shared.stream_shape import StreamShape
@@ -46,6 +47,7 @@ _PLACES: Final = {
     "LatensgateClientError": "errors",
     "Measurements": "verify",
     "NoReceiptError": "completion",
+    "PolicyDryRun": "pii",
     "StreamShape": "client_trust",
     "receipt_of": "completion",
 }
@@ -67,6 +69,7 @@ __all__ = [
     "LatensgateClientError",
     "Measurements",
     "NoReceiptError",
+    "PolicyDryRun",
     "StreamShape",
     "receipt_of",
 ]

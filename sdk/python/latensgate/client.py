@@ -19,6 +19,7 @@ from latensgate.client_trust import (
     TrustArguments,
     trust_options,
 )
+from latensgate.pii import PII, AsyncPII
 from latensgate.verify import ConfigurationError
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ class Latensgate(Sealed, OpenAI):
         super().__init__(api_key=api_key, **_openai_options(others, shared))
         self._settle(options.get("default_headers"))
 
+    @property
+    def pii(self) -> PII:
+        """Try a policy: what it would do, and why."""
+        return PII(self)
+
     def attest(self) -> AttestationProof:
         """Prove now, with a fresh nonce, what runs behind the gateway; requests are sealed to it.
 
@@ -221,6 +227,11 @@ class AsyncLatensgate(Sealed, AsyncOpenAI):
         self._shared = shared
         super().__init__(api_key=api_key, **_openai_options(others, shared))
         self._settle(options.get("default_headers"))
+
+    @property
+    def pii(self) -> AsyncPII:
+        """Try a policy: what it would do, and why."""
+        return AsyncPII(self)
 
     async def attest(self) -> AttestationProof:
         """Prove now, with a fresh nonce, what runs behind the gateway; requests are sealed to it.

@@ -24,6 +24,7 @@ from latensgate.exchange_failure import Failure, failure_of
 from latensgate.exchange_steps import Answered
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import IDEMPOTENCY_KEY_MAX_CHARS
+from latensgate_shared.messages import DRY_RUN
 
 if TYPE_CHECKING:
     from latensgate.errors import LatensgateClientError
@@ -36,10 +37,13 @@ if TYPE_CHECKING:
 CARRIED: Final = "latensgate"
 """Extension of an ``httpx.Response`` that holds what the body cannot."""
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+DRY_RUN_PATH: Final = "/policy/dry_run"
+"""Not OpenAI's: `client.pii` asks here."""
 _OPERATIONS: Final = {
     "/chat/completions": "chat.completions",
     "/responses": "responses",
     "/embeddings": "embeddings",
+    DRY_RUN_PATH: DRY_RUN,
 }
 """By path; they are sealed, and nothing else is sent with a body."""
 _MODEL_PATH: Final = re.compile(r"/models/([^/]{1,768})")

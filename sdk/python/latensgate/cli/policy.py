@@ -9,6 +9,7 @@ import click
 
 from latensgate.cli.evidence import read_file
 from latensgate.cli.exit_codes import DONE, ExitCode, epilog
+from latensgate.cli.policy_explain import explain_command
 from latensgate.cli.policy_files import (
     TEMPLATE,
     TenantFiles,
@@ -45,6 +46,9 @@ _root_option = click.option(
 @click.group()
 def policy() -> None:
     """Draft, sign and store the tenant's settings: policy, approvers, keys."""
+
+
+policy.add_command(explain_command)
 
 
 @policy.command("edit", epilog=_FILES)

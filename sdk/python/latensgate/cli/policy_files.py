@@ -16,6 +16,8 @@ from latensgate.config import Surroundings
 from latensgate.state import write_private
 from latensgate.verify.errors import ConfigurationError
 from latensgate_shared.limits import TENANT_SETTINGS_MAX_BYTES
+from latensgate_shared.pii_policy import PolicyError
+from latensgate_shared.pii_policy_document import parse_policy
 from latensgate_shared.settings import (
     SETTINGS_FORMAT,
     SettingsError,
@@ -153,6 +155,24 @@ def settings_of(draft: bytes, tenant: str, root: bytes, version: int) -> JSONObj
         raise ConfigurationError(f"draft: {min(given)}: `policy sign` writes this member itself")
     _checked(settings)
     return settings
+
+
+def policy_file(path: Path) -> JSONObject:
+    """Read a request policy in TOML: the table ``policy`` of a draft, or that table alone.
+
+    Raises:
+        UnreadableError: It cannot be read.
+        ConfigurationError: Names the field at fault.
+    """
+    members = _toml(read_file(str(path), TENANT_SETTINGS_MAX_BYTES))
+    policy = members.get("policy", members)
+    if not isinstance(policy, dict):
+        raise ConfigurationError("policy: a table expected")
+    try:
+        parse_policy(policy)
+    except PolicyError as error:
+        raise ConfigurationError(error.detail) from None
+    return policy
 
 
 def _checked(settings: JSONObject) -> TenantSettings:

@@ -16,6 +16,7 @@ from latensgate_shared.ed25519 import SignatureError, verify_ed25519
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import RECEIPT_MAX_DELAY_S
+from latensgate_shared.messages import DRY_RUN
 from latensgate_shared.receipts import (
     PublicPart,
     coarse_time,
@@ -194,9 +195,16 @@ def check_answer(
     _check_request(receipt.public, private, request)
     _check_ids(receipt.public, final.values)
     _check_agreement(private, final.values)
-    if (receipt.public.outcome == "answered") is not (code is None):
+    if not _outcome_agrees(receipt.public.outcome, request.outer.operation, code):
         raise ReceiptInvalid("answer: the receipt's outcome is not that of the content", step=10)
     return receipt
+
+
+def _outcome_agrees(outcome: str, operation: str, code: ErrorCode | None) -> bool:
+    """Step 10: an answer is ``answered``, or of a dry run ``dry_run``; an error is neither."""
+    if code is None:
+        return outcome == ("dry_run" if operation == DRY_RUN else "answered")
+    return outcome not in {"answered", "dry_run"}
 
 
 def _check_request(public: PublicPart, private: JSONObject, request: SentRequest) -> None:

@@ -98,3 +98,15 @@ def test_the_digest_names_the_model_too(tier1: Tier1Engine) -> None:
     }
     assert len(digests) == 3
     assert all(len(digest) == len("sha384:") + 96 for digest in digests)
+
+
+def test_a_name_is_its_own_reason_and_patterns_keep_theirs(tier1: Tier1Engine) -> None:
+    engine = TwoTierEngine(tier1, Names(Ann="PERSON"), "sha256:00")
+    text = "Ann, bob@example.com"
+    wanted = NAMES | {Category.EMAIL_ADDRESS}
+    told = {each.source: each for each in engine.evidence(text, categories=wanted)}
+    assert (told["tier2"].category, told["tier2"].pattern) == (Category.PERSON, None)
+    assert told["tier1"].category is Category.EMAIL_ADDRESS
+    only = engine.evidence(text, categories=frozenset({Category.EMAIL_ADDRESS}))
+    assert [each.source for each in only] == ["tier1"]
+    assert [*engine.evidence("12 34", categories=NAMES)] == []
