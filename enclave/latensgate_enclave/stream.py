@@ -141,13 +141,14 @@ class _StreamedAnswer:
     ) -> AsyncGenerator[Sequence[ChatDelta]]:
         """Yield what may leave; all that came is collected before."""
         guard = StreamGuard(scanned.protection, budget)
-        # In a thread where the scan may wait for another process.
-        size = LONG_BYTES if scanned.protection.waits() else 0
+        # In a thread where the scan may wait for another process, or goes over much at once.
+        least = LONG_BYTES if scanned.protection.waits() else 0
         async with aclosing(self._pieces(call)) as pieces:
             async for deltas in pieces:
                 collected.add(deltas)
+                size = max(least, guard.size(deltas))
                 yield await self._guarded(size, guard.push, deltas)
-        yield await self._guarded(size, guard.end)
+        yield await self._guarded(max(least, guard.size()), guard.end)
 
     async def _guarded(
         self,

@@ -41,6 +41,7 @@ class StreamGuard:
     """
 
     __slots__ = (
+        "_acts",
         "_budget",
         "_call",
         "_call_index",
@@ -53,6 +54,7 @@ class StreamGuard:
 
     def __init__(self, protection: Protection, budget: Budget) -> None:
         self._protection = protection
+        self._acts = protection.acts_on_answers()
         self._budget = budget
         self._texts: dict[type[TextDelta | ReasoningDelta], Passage] = {}
         self._thought: list[str] = []
@@ -60,6 +62,16 @@ class StreamGuard:
         self._call: Passage | None = None
         self._call_index: int | None = None
         self._collected: Collector | None = None
+
+    def size(self, deltas: Sequence[ChatDelta] = ()) -> int:
+        """Return how much text `push` walks over for these, or `end` for none.
+
+        The arguments of a call that is held count, since what comes next may complete it.
+        """
+        if not self._acts:
+            return 0
+        held = 0 if self._collected is None else self._collected.size_bytes
+        return held + sum([_size(delta) for delta in deltas])
 
     def push(self, deltas: Sequence[ChatDelta]) -> list[ChatDelta]:
         """Take pieces; return those that may leave.
@@ -191,6 +203,12 @@ class StreamGuard:
                 for each in answer.parts()
             ]
         )
+
+
+def _size(delta: ChatDelta) -> int:
+    if isinstance(delta, TextDelta | ReasoningDelta):
+        return len(delta.text)
+    return len(delta.arguments) if isinstance(delta, ToolCallDelta) else 0
 
 
 def _has_lone_surrogate(text: str) -> bool:

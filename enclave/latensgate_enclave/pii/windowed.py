@@ -42,6 +42,8 @@ CONTEXT_CHARS: Final = 128
 HELD_MAX_CHARS: Final = 512
 """Held back at most, counted from what is final to the end of a window."""
 _KEPT_CHARS: Final = 2 * CONTEXT_CHARS
+_TAKEN_CHARS: Final = 4_096
+"""Of a piece at once: what is left is copied after each window, so a long piece goes in parts."""
 _GROWTH: Final = 4
 """While a long finding is replaced, its window ends only after a quarter more: that many scans stay
 linear in its length."""
@@ -102,10 +104,11 @@ class WindowedScan:
             PIITooLargeError: The budget is used up.
             PIIEngineError: A scan could not be completed.
         """
-        self._text += piece
         told: list[str] = []
-        while len(self._text) >= self._window_end:
-            told.append(self._advanced(self._window_end))
+        for start in range(0, len(piece), _TAKEN_CHARS):
+            self._text += piece[start : start + _TAKEN_CHARS]
+            while len(self._text) >= self._window_end:
+                told.append(self._advanced(self._window_end))
         return "".join(told)
 
     def end(self) -> str:

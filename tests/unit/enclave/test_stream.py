@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from latensgate_enclave.operation import Forwarding
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.steps import Released
+from latensgate_enclave.stream_guard import StreamGuard
 from latensgate_enclave.upstream import Upstreams
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import CHUNK_FRAMED_MAX_BYTES
@@ -247,6 +249,47 @@ async def test_a_whole_answer_is_streamed_at_its_end() -> None:
         assert told.code is None
         assert (said(told), arguments(told)) == ("a", "{}")
         assert finish_reasons(told) == ["tool_calls"]
+
+
+@pytest.mark.parametrize("policy", ["mask", "flag"])
+def test_long_pieces_are_scanned_beside_the_loop(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that says all at once, or ends a long call, must not hold everyone else up."""
+    beside: list[bool] = []
+    push, end = StreamGuard.push, StreamGuard.end
+
+    def seen(guard: StreamGuard, deltas: Sequence[ChatDelta]) -> list[ChatDelta]:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        return push(guard, deltas)
+
+    def ended(guard: StreamGuard) -> list[ChatDelta]:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        return end(guard)
+
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            long = "word " * 2_000
+            pipeline = scripted(
+                made,
+                [TextDelta("short")],
+                [TextDelta(long)],
+                [ToolCallBegun(0, "id", "look_up")],
+                [ToolCallDelta(0, json.dumps({"q": long}))],
+                [Finished("tool_calls")],
+            )
+            monkeypatch.setattr(StreamGuard, "push", seen)
+            monkeypatch.setattr(StreamGuard, "end", ended)
+            inside = fields(made, policy={"rules": {"URL": {"*": {"action": policy}}}})
+            told = await tell(made, ask(made, stream=True, inside=inside), pipeline=pipeline)
+            assert told.code is None
+
+    scenario()
+    # `end` within `push` runs where that runs; the last one ends a stream that holds nothing more.
+    masked = [False, True, False, False, True, True, True, False]
+    assert beside == (masked if policy == "mask" else [False] * len(beside))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', '{"a": "\ud800"}'])
