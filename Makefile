@@ -182,11 +182,12 @@ crash: setup ## Kill -9 of gateway and enclaves at random points under load (abo
 
 DEPLOYMENT ?= eif/examples/deployment.toml
 FLAVOUR ?= core
+ROOTFS = $(if $(findstring ner,$(FLAVOUR)),eif/rootfs-ner.manifest,eif/rootfs.manifest)
 .PHONY: image
-image: setup ## Build and measure the enclave image: FLAVOUR=core|sim DEPLOYMENT=FILE (docs/runbooks/build-image.md)
+image: setup ## Build and measure the enclave image: FLAVOUR=core|ner|sim DEPLOYMENT=FILE (docs/runbooks/build-image.md)
 	@mkdir -p build
 	$(BIN)/latensgate-eif assemble --flavour $(FLAVOUR) --deployment $(DEPLOYMENT) \
-	  --rootfs-manifest eif/rootfs.manifest --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
+	  --rootfs-manifest $(ROOTFS) --out build/latensgate-$(FLAVOUR).eif $(IMAGE_ARGS)
 
 .PHONY: test-image
 test-image: setup ## Assemble the enclave image three times and compare (a minute; part of make test; Debian 12)
@@ -197,15 +198,17 @@ compare-aws: setup ## Compare measurements with AWS's own image library, built b
 	$(BIN)/python scripts/compare_aws.py $(IMAGES)
 
 VERSION = $(shell sed -n 's/^VERSION: Final = "\(.*\)"/\1/p' enclave/latensgate_enclave/__init__.py)
-RECORD = --record eif/measurements/$(VERSION).json --rootfs-manifest eif/rootfs.manifest
+RECORD = --record eif/measurements/$(VERSION).json --rootfs-manifest
 EXAMPLE := eif/examples
 .PHONY: measurements
-measurements: setup ## Build both flavours of this checkout; writes eif/measurements and eif/rootfs.manifest
+measurements: setup ## Build the flavours of this checkout; writes eif/measurements and eif/rootfs*.manifest
 	@mkdir -p build
-	$(BIN)/latensgate-eif assemble --flavour core --deployment $(EXAMPLE)/deployment.toml $(RECORD) \
-	  --out build/latensgate-core.eif
-	$(BIN)/latensgate-eif assemble --flavour sim --deployment $(EXAMPLE)/deployment.toml $(RECORD) \
-	  --ca $(EXAMPLE)/sim-ca.pem --out build/latensgate-sim.eif
+	$(BIN)/latensgate-eif assemble --flavour core --deployment $(EXAMPLE)/deployment.toml \
+	  $(RECORD) eif/rootfs.manifest --out build/latensgate-core.eif
+	$(BIN)/latensgate-eif assemble --flavour ner --deployment $(EXAMPLE)/deployment.toml \
+	  $(RECORD) eif/rootfs-ner.manifest --out build/latensgate-ner.eif
+	$(BIN)/latensgate-eif assemble --flavour sim --deployment $(EXAMPLE)/deployment.toml \
+	  $(RECORD) eif/rootfs.manifest --ca $(EXAMPLE)/sim-ca.pem --out build/latensgate-sim.eif
 
 .PHONY: test-repro
 test-repro: setup ## Build kernel and image twice, in other surroundings, and compare every byte (about 15 minutes)

@@ -39,7 +39,7 @@ def demand_tools() -> None:
     store = Store(default_store())
     try:
         check_toolchain(inputs.toolchain)
-        for one in inputs.all[1:]:
+        for one in inputs.core[1:]:
             store.path(one)  # all but the kernel's sources
     except BuildError as error:
         if os.environ.get("CI") == "true":

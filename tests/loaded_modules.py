@@ -28,7 +28,7 @@ NOT_OF_THE_IMAGE: Final = frozenset(
     {
         "__main__",  # the wrapper that looks
         "_distutils_hack",  # setuptools puts it into every development environment
-        "typing_extensions",  # msgspec takes it where it is installed; the image has none
+        "typing_extensions",  # msgspec takes it where it is installed; core images have none
         "sitecustomize",
         "usercustomize",
     }
@@ -57,10 +57,12 @@ def _ignore(_: Tally) -> None:
     pass
 
 
-def sections(modules: Iterable[str]) -> dict[str, list[str]]:
+def sections(
+    modules: Iterable[str], left_out: frozenset[str] = NOT_OF_THE_IMAGE
+) -> dict[str, list[str]]:
     """Sort modules into the sections of the list."""
     parts: dict[str, list[str]] = {name: [] for name in SECTIONS}
-    for module in sorted(set(modules) - NOT_OF_THE_IMAGE):
+    for module in sorted(set(modules) - left_out):
         top = module.partition(".")[0]
         if top.startswith("__editable__"):
             continue  # how this repository's packages are installed for development
@@ -73,10 +75,10 @@ def sections(modules: Iterable[str]) -> dict[str, list[str]]:
     return parts
 
 
-def written(parts: Mapping[str, Iterable[str]]) -> str:
+def written(parts: Mapping[str, Iterable[str]], header: str = HEADER) -> str:
     """Return the text of the list."""
     blocks = ["\n".join([f"# {name}", *modules]) for name, modules in parts.items()]
-    return "\n\n".join([HEADER.rstrip(), *blocks]) + "\n"
+    return "\n\n".join([header.rstrip(), *blocks]) + "\n"
 
 
 def committed() -> dict[str, list[str]]:

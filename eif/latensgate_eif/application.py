@@ -25,10 +25,25 @@ _SUFFIXES: Final = frozenset({".py", ".tftpl"})
 
 
 class Flavour(Enum):
-    """What kinds of image there are. They differ in roots of trust, never in code."""
+    """What kinds of image there are.
+
+    They differ in roots of trust, and in whether a model finds names; never in our own code.
+    """
 
     CORE = "core"
+    NER = "ner"
     SIM = "sim"
+    SIM_NER = "sim-ner"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether egress believes roots of a simulator."""
+        return self in {Flavour.SIM, Flavour.SIM_NER}
+
+    @property
+    def finds_names(self) -> bool:
+        """Whether the image carries spaCy and its model."""
+        return self in {Flavour.NER, Flavour.SIM_NER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +81,16 @@ def simulated_roots(ca_pem: bytes) -> Roots:
     return Roots(text.encode(), ca_pem)
 
 
-def application_entries(repository: Path, roots: Roots, version: str) -> dict[str, Entry]:
+def application_entries(
+    repository: Path, roots: Roots, version: str, *, names: bool = False
+) -> dict[str, Entry]:
     """Return the second ramdisk, without bytecode: code, `policy.toml` and roots.
 
     Args:
         repository: A checkout.
         roots: By flavour.
         version: Of the interpreter, such as ``3.11``.
+        names: Whether the policy has names looked for.
 
     Raises:
         BuildError: The folder is no checkout.
@@ -88,6 +106,8 @@ def application_entries(repository: Path, roots: Roots, version: str) -> dict[st
                 path = f"{site}/{file.relative_to(package.parent).as_posix()}"
                 entries[path] = file_entry(file.read_bytes())
     policy = (repository / "enclave/policy.toml").read_bytes()
+    if names:
+        policy += (repository / "enclave/policy-ner.toml").read_bytes()
     return entries | {
         f"{CONFIGURATION}/policy.toml": file_entry(policy),
         f"{CONFIGURATION}/trust.toml": file_entry(roots.trust_toml),

@@ -24,6 +24,7 @@ from latensgate_eif.application import (
 from latensgate_eif.bytecode import compile_entries
 from latensgate_eif.image import Architecture, Image, Section, SectionType
 from latensgate_eif.inputs import BuildError, Inputs, python_version
+from latensgate_eif.names import names_files
 from latensgate_eif.packages import read_deb, read_wheel
 from latensgate_eif.ramdisk import Entry, encode_ramdisk
 from latensgate_eif.runtime import loaded_modules, runtime_entries
@@ -43,6 +44,9 @@ rather than half of it, and never runs full while it is unpacked. No trust in th
 loader's random numbers: init asks the NSM before anything needs one."""
 DEFAULT_MEMORY_BYTES: Final = 512 * 1024**2
 """What a launcher takes without a wish: the ramdisks twice, and room for 256 calls."""
+NAMES_MEMORY_BYTES: Final = 1_536 * 1024**2
+"""The same where the image carries spaCy: its ramdisk twice, the loader, and two workers at their
+limit (`PII_NER_MEMORY_MAX_BYTES`)."""
 DEFAULT_CPUS: Final = 2
 _NEVER: Final = "1970-01-01T00:00:00Z"
 
@@ -90,15 +94,16 @@ def assemble(recipe: Recipe, inputs: Inputs, store: Store) -> Assembled:
     roots = _roots(recipe)
     check_toolchain(inputs.toolchain)
     version = python_version(inputs)
-    runtime = _runtime(recipe.repository, inputs, store)
-    bare = application_entries(recipe.repository, roots, version)
+    names = recipe.flavour.finds_names
+    runtime = _runtime(recipe.repository, inputs, store, names=names)
+    bare = application_entries(recipe.repository, roots, version, names=names)
     compiled = compile_entries(runtime, {**runtime, **bare}, version)
     own = {path: entry for path, entry in compiled.items() if path.startswith("usr/local/")}
     others = {path: entry for path, entry in compiled.items() if path not in own}
     ramdisks = (runtime | others, bare | own, deployment_entries(recipe.deployment))
     image = Image(
         Architecture.X86_64,
-        DEFAULT_MEMORY_BYTES,
+        NAMES_MEMORY_BYTES if names else DEFAULT_MEMORY_BYTES,
         DEFAULT_CPUS,
         (
             Section(SectionType.KERNEL, recipe.kernel),
@@ -110,32 +115,39 @@ def assemble(recipe: Recipe, inputs: Inputs, store: Store) -> Assembled:
     return Assembled(image, ramdisks)
 
 
-def first_ramdisk(repository: Path, inputs: Inputs, store: Store) -> dict[str, Entry]:
-    """Return what is common to every image made from this lock: the first ramdisk's entries.
+def first_ramdisk(
+    repository: Path, inputs: Inputs, store: Store, *, names: bool = False
+) -> dict[str, Entry]:
+    """Return the first ramdisk's entries: the same in all images that find names, or find none.
 
     Raises:
         BuildError: As `assemble` does.
     """
     check_toolchain(inputs.toolchain)
-    runtime = _runtime(repository, inputs, store)
+    runtime = _runtime(repository, inputs, store, names=names)
     return runtime | compile_entries(runtime, runtime, python_version(inputs))
 
 
 def _roots(recipe: Recipe) -> Roots:
-    if (recipe.flavour is Flavour.SIM) != (recipe.ca_pem is not None):
-        raise BuildError("roots: of the simulator for flavour sim, and for no other, expected")
+    if recipe.flavour.is_simulated != (recipe.ca_pem is not None):
+        raise BuildError(
+            "roots: of the simulator for flavour sim or sim-ner, and for no other, expected"
+        )
     if recipe.ca_pem is None:
         return amazon_roots(recipe.repository)
     return simulated_roots(recipe.ca_pem)
 
 
-def _runtime(repository: Path, inputs: Inputs, store: Store) -> dict[str, Entry]:
+def _runtime(repository: Path, inputs: Inputs, store: Store, *, names: bool) -> dict[str, Entry]:
     modules = (repository / "enclave/loaded-modules.txt").read_text(encoding="ascii")
+    worker = (repository / "enclave/loaded-modules-ner.txt").read_text(encoding="ascii")
+    models = [read_wheel(store.read(wheel)) for wheel in inputs.names] if names else []
     return runtime_entries(
         compile_init(repository / "eif/init/init.c"),
         [read_deb(package.name, store.read(package)) for package in inputs.runtime],
         {wheel.name: read_wheel(store.read(wheel)) for wheel in inputs.wheels},
-        loaded_modules(modules),
+        loaded_modules(modules + worker) if names else loaded_modules(modules),
+        names_files(models, loaded_modules(worker)),
     )
 
 

@@ -55,11 +55,16 @@ class Package(_Table, frozen=True):
 
 
 class Wheel(_Table, frozen=True):
-    """A Python distribution, built."""
+    """A Python distribution, built.
+
+    Attributes:
+        use: ``runtime`` is in every image, ``names`` where names are looked for.
+    """
 
     name: _Name
     version: _Version
     file: _File
+    use: Literal["runtime", "names"]
     bytes: _Size
     sha256: _SHA256
 
@@ -85,6 +90,7 @@ class Inputs:
         kernel: The package with the kernel's sources.
         runtime: Packages whose files go into the first ramdisk.
         wheels: Distributions that go there, too.
+        names: Those that only flavour `ner` takes.
         toolchain: What compiles kernel and init.
         digest: SHA-256 of the lock file, hex.
     """
@@ -92,12 +98,18 @@ class Inputs:
     kernel: Package
     runtime: tuple[Package, ...]
     wheels: tuple[Wheel, ...]
+    names: tuple[Wheel, ...]
     toolchain: Toolchain
     digest: str
 
     @property
     def all(self) -> tuple[Package | Wheel, ...]:
         """Every file."""
+        return (*self.core, *self.names)
+
+    @property
+    def core(self) -> tuple[Package | Wheel, ...]:
+        """Every file that is in all flavours."""
         return (self.kernel, *self.runtime, *self.wheels)
 
 
@@ -118,8 +130,10 @@ def parse_inputs(raw: bytes) -> Inputs:
     if len(set(names)) != len(names):
         raise BuildError("inputs.lock: a name stands twice")
     runtime = tuple(package for package in lock.package if package.use == "runtime")
+    wheels = tuple(wheel for wheel in lock.wheel if wheel.use == "runtime")
+    models = tuple(wheel for wheel in lock.wheel if wheel.use == "names")
     digest = hashlib.sha256(raw).hexdigest()
-    return Inputs(kernels[0], runtime, lock.wheel, lock.toolchain, digest)
+    return Inputs(kernels[0], runtime, wheels, models, lock.toolchain, digest)
 
 
 def python_version(inputs: Inputs) -> str:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _FRAGMENT: Final = "eif/kernel/latensgate.config"
 _LOCK: Final = "eif/inputs.lock"
 _FIXED: Final = """\
-What the first ramdisk of every image holds: init, Python, distributions of others. It changes with
-eif/inputs.lock, eif/init and enclave/loaded-modules.txt, and PCR1 with it. Written by make image.
+What the first ramdisk holds: init, Python, distributions of others. It changes with
+eif/inputs.lock, eif/init and enclave/loaded-modules*.txt, and PCR1 with it. Written by make image.
 Mode, size, SHA-256 (device: numbers) and path of every entry."""
 _VERSION_LINE: Final = 'VERSION: Final = "'
 
@@ -83,11 +83,17 @@ def release_version(repository: Path) -> str:
 @click.command(epilog=EPILOG)
 @_shared
 @click.option("--bundle", type=FOLDER, help="Make a release's source bundle there.")
-def fetch(*, repository: Path, folder: Path | None, offline: bool, bundle: Path | None) -> int:
-    """Fetch every input of eif/inputs.lock and check its hash (about 170 MB)."""
+@click.option("--core", is_flag=True, help="Only what is in every flavour.")
+def fetch(
+    *, repository: Path, folder: Path | None, offline: bool, bundle: Path | None, core: bool
+) -> int:
+    """Fetch every input of eif/inputs.lock and check its hash (about 260 MB).
+
+    Without what only the flavours that find names need: --core (170 MB).
+    """
     inputs = read_lock(repository)
     store = Store(folder or default_store(), offline=offline)
-    for one in inputs.all:
+    for one in inputs.core if core else inputs.all:
         click.echo(f"{one.sha256[:16]}  {store.path(one).name}")
     if bundle is not None:
         files = write_bundle(repository, inputs, store, bundle)
@@ -122,12 +128,14 @@ def inputs_lock(*, repository: Path, check: bool) -> int:
 
 @click.command(epilog=EPILOG)
 @_shared
+@click.option("--names", is_flag=True, help="Of the flavours that find names.")
 @click.option("--out", type=READABLE, required=True, help="Such as eif/rootfs.manifest.")
-def manifest(*, repository: Path, folder: Path | None, offline: bool, out: Path) -> int:
+def manifest(
+    *, repository: Path, folder: Path | None, offline: bool, names: bool, out: Path
+) -> int:
     """Write what the first ramdisk of every image holds. Needs no kernel; ten seconds."""
-    entries = first_ramdisk(
-        repository, read_lock(repository), Store(folder or default_store(), offline=offline)
-    )
+    store = Store(folder or default_store(), offline=offline)
+    entries = first_ramdisk(repository, read_lock(repository), store, names=names)
     write_whole(out, manifest_text(_FIXED, [entries]).encode())
     return Exit.DONE
 
@@ -162,7 +170,7 @@ def kernel(
     show_default=True,
 )
 @click.option("--deployment", type=READABLE, required=True, help="Your deployment.toml.")
-@click.option("--ca", type=READABLE, help="Roots of the simulator, PEM; for flavour sim.")
+@click.option("--ca", type=READABLE, help="Roots of the simulator, PEM; for sim and sim-ner.")
 @click.option("--kernel", "kernel_file", type=READABLE, help="Another kernel, such as AWS's.")
 @click.option("--out", type=READABLE, required=True, help="Where the image is written.")
 @click.option("--record", type=READABLE, help="Note the measurements in this release's record.")
@@ -213,7 +221,8 @@ def assemble_command(  # noqa: PLR0913  # click names one argument an option
 def _write_all(assembled: Assembled, recipe: Recipe, inputs: Inputs, out: Path) -> None:
     name = f"latensgate-{recipe.flavour.value}"
     title = f"{name} {recipe.version}: mode, size, SHA-256 and path of every entry"
-    bill = bill_of_materials(inputs, assembled.image, name, recipe.version)
+    names = recipe.flavour.finds_names
+    bill = bill_of_materials(inputs, assembled.image, name, recipe.version, names=names)
     write_whole(out, encode_image(assembled.image))
     write_whole(_beside(out, "manifest"), manifest_text(title, assembled.ramdisks).encode())
     write_whole(_beside(out, "cdx.json"), bill.encode())

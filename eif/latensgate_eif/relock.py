@@ -24,7 +24,11 @@ from latensgate_eif.toolchain import run_tool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REQUIREMENTS: Final = ("requirements/dev.lock", "requirements/bare.lock")
+REQUIREMENTS: Final = {
+    "runtime": ("requirements/dev.lock", "requirements/bare.lock"),
+    "names": ("requirements/ner.lock",),
+}
+"""Where versions and hashes of wheels stand, by their use."""
 _OFFER: Final = re.compile(
     r"^'[^']+' (?P<file>[^ ]+)\.deb (?P<bytes>[0-9]+) SHA256:(?P<sha256>[0-9a-f]{64})$",
     re.MULTILINE,
@@ -59,7 +63,7 @@ def relock(raw: bytes, repository: Path) -> tuple[bytes, list[Moved]]:
     """
     old = parse_inputs(raw)
     packages = [offered_package(one) for one in (old.kernel, *old.runtime)]
-    wheels = [offered_wheel(one, repository) for one in old.wheels]
+    wheels = [offered_wheel(one, repository) for one in (*old.wheels, *old.names)]
     tools = installed_toolchain()
     head = raw.decode().partition("[toolchain]")[0]
     text = head + lock_text(tools, packages, wheels)
@@ -99,23 +103,24 @@ def offered_wheel(old: Wheel, repository: Path) -> Wheel:
     Raises:
         BuildError: The requirements do not name it, or the index does not have it.
     """
-    version, hashes = _required(old.name, repository)
+    version, hashes = _required(old, repository)
     with tempfile.TemporaryDirectory() as name:
         said = pip_download(old.name, version, hashes, Path(name))
         for file in Path(name).glob("*.whl"):
             data = file.read_bytes()
             digest = hashlib.sha256(data).hexdigest()
-            return Wheel(old.name, version, file.name, len(data), digest)
+            return Wheel(old.name, version, file.name, old.use, len(data), digest)
     raise BuildError(f"{old.name} {version} is not to be had: {said}")
 
 
-def _required(name: str, repository: Path) -> tuple[str, list[str]]:
-    for file in REQUIREMENTS:
+def _required(wheel: Wheel, repository: Path) -> tuple[str, list[str]]:
+    files = REQUIREMENTS[wheel.use]
+    for file in files:
         text = (repository / file).read_text(encoding="utf-8")
-        block = re.search(rf"^{re.escape(name)}==([^ ]+)[^#]*", text, re.MULTILINE)
+        block = re.search(rf"^{re.escape(wheel.name)}==([^ ]+)[^#]*", text, re.MULTILINE)
         if block is not None:
             return block[1], re.findall(r"sha256:([0-9a-f]{64})", block[0])
-    raise BuildError(f"{name}: a version in {' or '.join(REQUIREMENTS)} expected")
+    raise BuildError(f"{wheel.name}: a version in {' or '.join(files)} expected")
 
 
 def installed_toolchain() -> Toolchain:

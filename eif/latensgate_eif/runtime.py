@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from latensgate_eif.elf import is_elf, needed_libraries
@@ -46,6 +47,7 @@ def runtime_entries(
     packages: Iterable[Mapping[str, Entry]],
     wheels: Mapping[str, Mapping[str, bytes]],
     modules: frozenset[str],
+    names: Mapping[str, bytes] = MappingProxyType({}),
 ) -> dict[str, Entry]:
     """Choose what goes into the first ramdisk.
 
@@ -53,7 +55,8 @@ def runtime_entries(
         init: PID 1.
         packages: Files of each Debian package.
         wheels: Files of each wheel, by the name of its distribution.
-        modules: What an enclave process loads.
+        modules: What an enclave process loads, and the worker that finds names if there is one.
+        names: What `names.names_files` has chosen, by path below ``dist-packages``.
 
     Raises:
         BuildError: A library that is needed is in no package.
@@ -67,6 +70,7 @@ def runtime_entries(
     for name, files in wheels.items():
         chosen = {path: data for path, data in files.items() if _wanted(name, path, modules)}
         entries |= {f"{SITE}/{path}": file_entry(data) for path, data in chosen.items()}
+    entries |= {f"{SITE}/{path}": file_entry(data) for path, data in names.items()}
     return entries | _libraries(offered, entries)
 
 
@@ -89,6 +93,8 @@ _LIBRARY: Final = re.compile(r"usr/lib/python3\.[0-9]+/(.+\.(?:py|so))")
 def _standard(parts: Sequence[str], tops: set[str]) -> bool:
     if parts[0] == "lib-dynload":
         return parts[-1].partition(".")[0] in tops
+    if parts[0].startswith("_sysconfigdata"):  # read by sysconfig, under a name of the machine's
+        return "sysconfig" in tops
     return parts[0].removesuffix(".py") in tops
 
 
@@ -107,9 +113,10 @@ def _wanted(name: str, path: str, modules: frozenset[str]) -> bool:
 def _libraries(offered: Mapping[str, Entry], chosen: Mapping[str, Entry]) -> dict[str, Entry]:
     """Return the shared libraries that the chosen files need, and those that these need."""
     found: dict[str, Entry] = {}
+    bundled = {PurePosixPath(path).name for path in chosen if is_bundled(path)}
     waiting = [entry.data for entry in chosen.values() if is_elf(entry.data)]
     while waiting:
-        for name in needed_libraries(waiting.pop()):
+        for name in set(needed_libraries(waiting.pop())) - bundled:
             path = _library(name, offered)
             if path not in found:
                 found[path] = file_entry(_resolved(path, offered), executable=True)
@@ -119,6 +126,11 @@ def _libraries(offered: Mapping[str, Entry], chosen: Mapping[str, Entry]) -> dic
 
 
 _LOADER: Final = "ld-linux-x86-64.so.2"
+
+
+def is_bundled(path: str) -> bool:
+    """Whether a file is a library that a wheel brings for its own extension modules."""
+    return any(part.endswith(".libs") for part in PurePosixPath(path).parts[:-1])
 
 
 def _library(name: str, offered: Mapping[str, Entry]) -> str:

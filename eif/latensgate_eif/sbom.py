@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _OWN: Final = ("latensgate-shared", "latensgate-enclave", "latensgate-init")
 
 
-def bill_of_materials(inputs: Inputs, image: Image, name: str, version: str) -> str:
+def bill_of_materials(
+    inputs: Inputs, image: Image, name: str, version: str, *, names: bool = False
+) -> str:
     """Return the bill as JSON.
 
     Args:
@@ -23,6 +25,7 @@ def bill_of_materials(inputs: Inputs, image: Image, name: str, version: str) -> 
         image: What came out; named by the SHA-256 of its measured sections.
         name: Of the image, such as ``latensgate-core``.
         version: Of the release.
+        names: Whether the image finds names, and has what that needs.
     """
     measured = hashlib.sha256(b"".join((image.kernel, image.command_line, *image.ramdisks)))
     document = {
@@ -45,7 +48,7 @@ def bill_of_materials(inputs: Inputs, image: Image, name: str, version: str) -> 
         },
         "components": [
             *({"type": "library", "name": own, "version": version} for own in _OWN),
-            *(_component(one) for one in inputs.all),
+            *(_component(one) for one in (inputs.all if names else inputs.core)),
         ],
     }
     return json.dumps(document, indent=1) + "\n"

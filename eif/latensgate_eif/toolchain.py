@@ -84,6 +84,26 @@ def check_toolchain(expected: Toolchain) -> None:
             raise BuildError(f"{tool}: inputs.lock expects {wanted!r}, found {found!r}")
 
 
+def without_debugging(libraries: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return shared libraries without what is for debuggers alone; it is never mapped.
+
+    Args:
+        libraries: By path.
+
+    Raises:
+        BuildError: One is none.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        files = {path: Path(name, str(number)) for number, path in enumerate(libraries)}
+        for path, file in files.items():
+            file.write_bytes(libraries[path])
+        if files:
+            run_tool(
+                ["strip", "--strip-debug", *(str(file) for file in files.values())], Path(name)
+            )
+        return {path: file.read_bytes() for path, file in files.items()}
+
+
 def compile_init(source: Path) -> bytes:
     """Return the static init, made from one C file.
 

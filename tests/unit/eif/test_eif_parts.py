@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
@@ -37,6 +38,7 @@ from latensgate_eif.kernel import (
     obtain_kernel,
     unpack_sources,
 )
+from latensgate_eif.names import MODEL, names_files
 from latensgate_eif.packages import read_deb, read_wheel
 from latensgate_eif.ramdisk import Entry, file_entry, link_entry
 from latensgate_eif.record import ReleaseRecord, measured, parse_record, record_text, with_image
@@ -45,7 +47,7 @@ from latensgate_eif.sbom import bill_of_materials
 from latensgate_eif.sizes import size_report
 from latensgate_eif.store import Store
 from latensgate_eif.toolchain import check_toolchain, run_tool
-from latensgate_enclave.measured import Trust, parse_table
+from latensgate_enclave.measured import Policy, Trust, parse_table
 from paths import REPOSITORY
 
 INPUTS = parse_inputs((REPOSITORY / "eif/inputs.lock").read_bytes())
@@ -201,6 +203,65 @@ def test_library_that_no_package_has() -> None:
     package = {"usr/bin/python3.11": file_entry(Path("/bin/true").read_bytes())}
     with pytest.raises(BuildError, match=r"libc\.so\.6 is needed"):
         runtime_entries(b"", [package], {}, frozenset())
+
+
+# ---- names ----
+
+
+def test_of_what_finds_names_only_loaded_modules_and_the_model_are_taken() -> None:
+    model = {
+        f"{MODEL}/{MODEL}-3.8.0/ner/model": b"weights",
+        f"{MODEL}/__init__.py": b"",
+        f"{MODEL}-3.8.0.dist-info/METADATA": b"",
+    }
+    library = {
+        "spacy/__init__.py": b"",
+        "spacy/vocab.cpython-311-x86_64-linux-gnu.so": b"native",
+        "spacy/vocab.pyx": b"source",
+        "spacy/cli/__init__.py": b"",
+        "spacy/cli/train.py": b"",
+        "numpy.libs/libblas-1.so.5.0": b"bundled",
+    }
+    modules = frozenset({"spacy", "spacy.vocab"})
+    assert set(names_files([model, library], modules)) == {
+        f"{MODEL}/{MODEL}-3.8.0/ner/model",
+        f"{MODEL}/__init__.py",
+        "spacy/__init__.py",
+        "spacy/vocab.cpython-311-x86_64-linux-gnu.so",
+        "numpy.libs/libblas-1.so.5.0",
+    }
+
+
+def test_libraries_go_in_without_what_is_for_debuggers(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text("int a(void) { return 7; }\n")
+    run_tool(["gcc", "-g", "-shared", "-fPIC", "-o", "a.so", "a.c"], tmp_path)
+    full = (tmp_path / "a.so").read_bytes()
+    made = names_files([{"spacy/a.so": full, "spacy/b.so": b"plain"}], A_AND_B)
+    assert b".debug_info" in full
+    assert b".debug_info" not in made["spacy/a.so"]
+    assert made["spacy/b.so"] == b"plain"
+    (tmp_path / "stripped.so").write_bytes(made["spacy/a.so"])
+    assert ctypes.CDLL(str(tmp_path / "stripped.so")).a() == 7
+
+
+def test_library_that_is_none() -> None:
+    with pytest.raises(BuildError, match="strip"):
+        names_files([{"spacy/a.so": b"no ELF .debug_info"}], A_AND_B)
+
+
+A_AND_B = frozenset({"spacy.a", "spacy.b"})
+
+
+def test_names_are_looked_for_in_their_own_flavours_alone() -> None:
+    for names in (False, True):
+        entries = application_entries(REPOSITORY, Roots(b"", b""), "3.11", names=names)
+        policy = parse_table("policy.toml", entries["etc/latensgate/policy.toml"].data, Policy)
+        assert policy.pii_engine.names == ("spacy" if names else "none")
+
+
+def test_flavours() -> None:
+    assert [each for each in Flavour if each.finds_names] == [Flavour.NER, Flavour.SIM_NER]
+    assert [each for each in Flavour if each.is_simulated] == [Flavour.SIM, Flavour.SIM_NER]
 
 
 # ---- second ramdisk ----
@@ -368,9 +429,12 @@ def test_bill_of_materials_names_every_input() -> None:
     bill = json.loads(bill_of_materials(INPUTS, ASSEMBLED.image, "latensgate-core", "0.1.0"))
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     hashes = {h["content"] for one in bill["components"] for h in one.get("hashes", ())}
-    assert hashes == {one.sha256 for one in INPUTS.all}
+    assert hashes == {one.sha256 for one in INPUTS.core}
+    named = bill_of_materials(INPUTS, ASSEMBLED.image, "latensgate-ner", "0.1.0", names=True)
+    assert "pkg:pypi/spacy@" in named
+    assert "spacy" not in json.dumps(bill)
     references = [one["bom-ref"] for one in bill["components"] if "bom-ref" in one]
-    assert len(set(references)) == len(INPUTS.all)
+    assert len(set(references)) == len(INPUTS.core)
     assert "pkg:deb/debian/zlib1g@1%3A1.2.13.dfsg-1?arch=amd64" in references
     assert "timestamp" not in json.dumps(bill)
 

@@ -99,7 +99,9 @@ def test_another_compiler_is_named(
 
 
 def test_text_of_a_lock_reads_back() -> None:
-    text = lock_text(INPUTS.toolchain, [INPUTS.kernel, *INPUTS.runtime], list(INPUTS.wheels))
+    text = lock_text(
+        INPUTS.toolchain, [INPUTS.kernel, *INPUTS.runtime], [*INPUTS.wheels, *INPUTS.names]
+    )
     assert parse_inputs(text.encode()).all == INPUTS.all
 
 
@@ -135,7 +137,7 @@ def test_wheel_comes_in_the_version_that_the_requirements_name(
     monkeypatch.setattr(relocking, "pip_download", download)
     found = offered_wheel(WHEEL, REPOSITORY)
     assert found == Wheel(
-        WHEEL.name, WHEEL.version, WHEEL.file, 7, hashlib.sha256(b"content").hexdigest()
+        WHEEL.name, WHEEL.version, WHEEL.file, "runtime", 7, hashlib.sha256(b"content").hexdigest()
     )
 
 
@@ -150,7 +152,9 @@ def test_wheel_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wheel_that_no_requirement_names() -> None:
     with pytest.raises(BuildError, match=r"unheard-of: a version in requirements/dev\.lock"):
-        offered_wheel(Wheel("unheard-of", "1", "x-1.whl", 1, "0" * 64), REPOSITORY)
+        offered_wheel(Wheel("unheard-of", "1", "x-1.whl", "runtime", 1, "0" * 64), REPOSITORY)
+    with pytest.raises(BuildError, match=r"unheard-of: a version in requirements/ner\.lock"):
+        offered_wheel(Wheel("unheard-of", "1", "x-1.whl", "names", 1, "0" * 64), REPOSITORY)
 
 
 def test_tools_of_this_machine() -> None:
@@ -197,12 +201,19 @@ def test_manifest_needs_no_kernel(
 ) -> None:
     _ = capsys
 
-    def ramdisk(repository: Path, _inputs: object, store: Store) -> dict[str, object]:
+    asked: list[bool] = []
+
+    def ramdisk(
+        repository: Path, _inputs: object, store: Store, *, names: bool
+    ) -> dict[str, object]:
         assert (repository, store.folder) == (checkout, checkout / "store")
+        asked.append(names)
         return {}
 
     monkeypatch.setattr("latensgate_eif.release_commands.first_ramdisk", ramdisk)
     out = checkout / "manifest"
     arguments = ["--repository", str(checkout), "--store", str(checkout / "store")]
     assert call("manifest", *arguments, "--out", str(out)) == Exit.DONE
+    assert call("manifest", *arguments, "--names", "--out", str(out)) == Exit.DONE
+    assert asked == [False, True]
     assert out.read_text().endswith("# ramdisk 0\n")
