@@ -11,6 +11,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Never, TypeAlias, TypeVar
 
+from latensgate_parent.store.held_forms import HoldState, StoredHold
 from latensgate_parent.store.interfaces import (
     APIKey,
     ArchivedDocument,
@@ -19,6 +20,7 @@ from latensgate_parent.store.interfaces import (
     ReceiptQuery,
     StartRecord,
     Store,
+    StoredAnswer,
     StoredReceipt,
     StoredSettings,
     StoredUsage,
@@ -136,6 +138,36 @@ class FaultyStore(Store):
 
     async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
         return await self._cross("unfinished", self._store.unfinished(tenant_id))
+
+    async def insert_hold(self, hold: StoredHold) -> None:
+        await self._cross("insert_hold", self._store.insert_hold(hold))
+
+    async def hold(self, tenant_id: str, pending_id: str) -> StoredHold | None:
+        return await self._cross("hold", self._store.hold(tenant_id, pending_id))
+
+    async def holds(self, tenant_id: str, limit: int) -> Sequence[StoredHold]:
+        return await self._cross("holds", self._store.holds(tenant_id, limit))
+
+    async def claim_hold(self, tenant_id: str, pending_id: str, holder: str) -> bool:
+        return await self._cross(
+            "claim_hold", self._store.claim_hold(tenant_id, pending_id, holder)
+        )
+
+    async def settle_hold(
+        self,
+        tenant_id: str,
+        pending_id: str,
+        state: HoldState,
+        answer: StoredAnswer | None = None,
+    ) -> None:
+        settled = self._store.settle_hold(tenant_id, pending_id, state, answer)
+        await self._cross("settle_hold", settled)
+
+    async def abandon_holds(self, holder: str) -> int:
+        return await self._cross("abandon_holds", self._store.abandon_holds(holder))
+
+    async def expire_holds(self, before_s: int) -> int:
+        return await self._cross("expire_holds", self._store.expire_holds(before_s))
 
     async def begin(self, record: IdempotencyRecord, now_s: int) -> IdempotencyRecord | None:
         return await self._cross("begin", self._store.begin(record, now_s))

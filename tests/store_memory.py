@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from latensgate_parent.store.held_forms import HoldState, StoredHold
 from latensgate_parent.store.interfaces import (
     APIKey,
     ArchivedDocument,
@@ -19,6 +20,7 @@ from latensgate_parent.store.interfaces import (
     ReceiptQuery,
     StartRecord,
     Store,
+    StoredAnswer,
     StoredReceipt,
     StoredSettings,
     StoredUsage,
@@ -301,7 +303,78 @@ class _Settings(_Shelf):
         return True
 
 
-class MemoryStore(_Tenants, _Receipts, _Documents, _Settings, Store):
+class _Held(_Shelf):
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[tuple[str, str], StoredHold] = {}
+
+    async def insert_hold(self, hold: StoredHold) -> None:
+        await self._step()
+        self._known(hold.tenant_id)
+        self._held.setdefault((hold.tenant_id, hold.pending_id), hold)
+
+    async def hold(self, tenant_id: str, pending_id: str) -> StoredHold | None:
+        await self._step()
+        return self._held.get((tenant_id, pending_id))
+
+    async def holds(self, tenant_id: str, limit: int) -> Sequence[StoredHold]:
+        await self._step()
+        own = [each for each in self._held.values() if each.tenant_id == tenant_id]
+        empty = {"sealed_request": b"", "settings": b"", "pending_state": b""}
+        bare = [
+            replace(
+                each,
+                **empty,
+                answer=None if each.answer is None else replace(each.answer, body=b""),
+            )
+            for each in own
+        ]
+        return bare[::-1][:limit]
+
+    async def claim_hold(self, tenant_id: str, pending_id: str, holder: str) -> bool:
+        await self._step()
+        found = self._held.get((tenant_id, pending_id))
+        if found is None or found.state is not HoldState.PENDING:
+            return False
+        self._held[tenant_id, pending_id] = replace(found, state=HoldState.RUNNING, holder=holder)
+        return True
+
+    async def settle_hold(
+        self,
+        tenant_id: str,
+        pending_id: str,
+        state: HoldState,
+        answer: StoredAnswer | None = None,
+    ) -> None:
+        await self._step()
+        found = self._held.get((tenant_id, pending_id))
+        if found is None or found.state is not HoldState.RUNNING:
+            return
+        ended = replace(found, state=state, answer=answer)
+        if state is not HoldState.PENDING:
+            ended = replace(ended, sealed_request=b"", settings=b"", pending_state=b"")
+        self._held[tenant_id, pending_id] = ended
+
+    async def abandon_holds(self, holder: str) -> int:
+        await self._step()
+        left = [
+            place
+            for place, each in self._held.items()
+            if each.state is HoldState.RUNNING and each.holder != holder
+        ]
+        for place in left:
+            self._held[place] = replace(self._held[place], state=HoldState.UNKNOWN)
+        return len(left)
+
+    async def expire_holds(self, before_s: int) -> int:
+        await self._step()
+        ended = [place for place, each in self._held.items() if each.expires_at_s <= before_s]
+        for place in ended:
+            del self._held[place]
+        return len(ended)
+
+
+class MemoryStore(_Tenants, _Receipts, _Documents, _Settings, _Held, Store):
     """A ``Store`` that forgets everything with the process."""
 
     async def check(self) -> None:

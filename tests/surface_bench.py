@@ -23,11 +23,17 @@ from latensgate_parent.http.exchange import Exchange
 from latensgate_parent.http.observer import RequestDone
 from latensgate_parent.http.openapi import describe
 from latensgate_parent.http.rate_limit import MemoryRateLimiter
+from latensgate_parent.http.sealed_route import SealedRoute
 from latensgate_parent.http.settings_shelf import SettingsShelf
 from latensgate_parent.http.surface import Surface, routes_only
 from latensgate_parent.http.usage_book import UsageBook
 from latensgate_parent.http.verdict import DocumentJudge
-from latensgate_parent.link.interfaces import EnclaveError, EnclaveStatus, InferenceReply
+from latensgate_parent.link.interfaces import (
+    EnclaveError,
+    EnclaveStatus,
+    HoldingEnclave,
+    InferenceReply,
+)
 from latensgate_parent.settings_forms import Network
 from latensgate_parent.store.interfaces import ArchivedDocument, Store, StoredReceipt, Tenant
 from latensgate_shared.calls import (
@@ -123,6 +129,18 @@ class ToldFleet:
         return self.found
 
 
+class HoldingBench:
+    """A fleet whose enclaves hold what a test says."""
+
+    def __init__(self) -> None:
+        self.enclave: HoldingEnclave | None = None
+
+    def named(self, name: str) -> HoldingEnclave:
+        if self.enclave is None or name != "unix:/enclave-0":
+            raise EnclaveError("none is there", code=ErrorCode.ERR_HOLD_LOST)
+        return self.enclave
+
+
 @dataclass
 class Notes:
     """An observer that remembers."""
@@ -155,6 +173,7 @@ class SurfaceBench:
         self.draining = False
         self.store_fails = False
         self.limiter = MemoryRateLimiter()
+        self.holding = HoldingBench()
         self.services = Services(
             store=self.store,
             fleet=self.fleet,  # type: ignore[arg-type]  # of an enclave only what the surface asks
@@ -164,6 +183,7 @@ class SurfaceBench:
             judge=DocumentJudge(policy()),
             usage=UsageBook(self.store, self.clock),
             settings=SettingsShelf(self.store, self.clock),
+            holds=SealedRoute.over(self.store, self.notes, self.clock).desk(self.holding),
             models=(
                 DeployedModel("claude-3.5-sonnet", 1_759_104_000, shutdown_date="2027-04-01"),
                 DeployedModel("nova-embed-2", embeds=True),

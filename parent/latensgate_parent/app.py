@@ -153,6 +153,7 @@ def _gateway(parts: Parts) -> Gateway:
         judge=DocumentJudge(appraisal_policy(settings.verifier)),
         usage=UsageBook(parts.store, time.monotonic),
         settings=sealed.settings,
+        holds=sealed.desk(parts.fleet),
         models=deployment.models,
         refuses_logging=deployment.refuses_logging,
         clock=time.time,

@@ -199,3 +199,13 @@ STORE_READERS_MAX_COUNT: Final = 4
 """Threads and connections that read; reads are pages of receipts and keys not in the cache."""
 STORE_EXPIRED_PER_WRITE_MAX_COUNT: Final = 256
 """Expired records removed by one write, so that receipts never wait long behind the cleaning."""
+
+# --- held requests ---
+HOLD_VIEW_TIMEOUT_MS: Final = 40_000
+"""An enclave scans a request again before it shows it: as long as the longest scan for names."""
+HOLDS_LISTED_MAX_COUNT: Final = 100
+"""Held requests in one list: more than a person reads."""
+HOLD_ANSWER_KEPT_S: Final = 86_400
+"""After its end a held request is kept for a day: its caller may ask late."""
+HOLD_RETRY_AFTER_S: Final = 2
+"""What whoever polls is asked to wait: a person decides, so no second matters."""

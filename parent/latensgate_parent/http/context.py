@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.attestation_cache import AttestationCache
     from latensgate_parent.http.auth import Authenticator
     from latensgate_parent.http.exchange import Exchange
+    from latensgate_parent.http.hold_desk import HoldDesk
     from latensgate_parent.http.observer import Observer
     from latensgate_parent.http.rate_limit import RateLimiter
     from latensgate_parent.http.settings_shelf import SettingsShelf
@@ -43,6 +44,7 @@ class Services:
         judge: The gateway's own opinion of documents.
         usage: Usage totals.
         settings: Signed settings of tenants.
+        holds: Requests that wait for an approver.
         models: Names that callers may ask for.
         refuses_logging: Whether Bedrock invocation logging stops service.
         clock: Seconds since 1970.
@@ -62,6 +64,7 @@ class Services:
     judge: DocumentJudge
     usage: UsageBook
     settings: SettingsShelf
+    holds: HoldDesk
     models: tuple[DeployedModel, ...]
     refuses_logging: bool
     clock: Clock

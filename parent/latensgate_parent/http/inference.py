@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.backlog import Backlog, Tasks
     from latensgate_parent.http.body import Place
     from latensgate_parent.http.exchange import Exchange
+    from latensgate_parent.http.hold_shelf import HoldShelf
     from latensgate_parent.http.idempotency import Claim, Idempotency
     from latensgate_parent.http.rate_limit import RateLimiter
     from latensgate_parent.http.receipts import ReceiptWriter
@@ -59,6 +60,7 @@ class InferenceParts:
         monotonic: For rate limits: the same clock for all routes.
         trusted_proxies: Peers whose ``X-Forwarded-For`` is believed.
         settings: Signed settings of tenants; None: there are none.
+        holds: Keeps requests that wait for an approver.
     """
 
     authenticator: Authenticator
@@ -72,6 +74,7 @@ class InferenceParts:
     monotonic: Clock = time.monotonic
     trusted_proxies: Sequence[Network] = ()
     settings: SettingsShelf | None = None
+    holds: HoldShelf | None = None
 
 
 class Inference:
@@ -153,6 +156,10 @@ class Inference:
         except BaseException as error:  # also a cancel: the key must not stay taken
             await parts.idempotency.failed(claim, error)
             raise
+        if parts.holds is not None:
+            await parts.receipts.after(
+                parts.holds.keep(sealed, reply.end, reply.receipt_id, enclave.name), receipt, claim
+            )
         await parts.receipts.finish(receipt, claim, answer)
         return answer, code
 
@@ -169,6 +176,7 @@ class Inference:
             place=place,
             receipts=parts.receipts,
             idempotency=parts.idempotency,
+            holds=parts.holds,
         )
         work = parts.tasks.start(relay.run(parts.fleet))
         try:

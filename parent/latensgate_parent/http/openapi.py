@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from latensgate_parent.http import schemas, schemas_policy, schemas_sealed
+from latensgate_parent.http import schemas, schemas_holds, schemas_policy, schemas_sealed
 from latensgate_parent.http.auth import Scope
 from latensgate_parent.http.openapi_inference import INFERENCE
 from latensgate_shared.errors import ErrorCode
@@ -30,6 +30,7 @@ _EXTRA_MODELS: Final = (
     schemas.CreateKey,
     schemas.RotateKey,
     schemas_policy.SignedSettings,
+    schemas_holds.SignedDecision,
     schemas_sealed.InferenceRequest,
     schemas_sealed.InferenceAnswer,
     schemas_sealed.ErrorEnvelope,
@@ -54,6 +55,7 @@ _TAGS: Final = (
     ("audit", "Receipts and usage of the tenant."),
     ("keys", "API keys of the tenant."),
     ("policy", "Settings that the tenant signs."),
+    ("approvals", "Requests that wait for an approver: decided, and asked for."),
     ("health", "Whether requests can be served. Public."),
 )
 
@@ -77,6 +79,13 @@ _OF_ENCLAVE: Final = (
     ErrorCode.ERR_OUTCOME_UNKNOWN,
     ErrorCode.ERR_KMS_DENIED,
 )
+_OF_HOLDS: Final = (
+    ErrorCode.ERR_HOLD_LOST,
+    ErrorCode.ERR_HOLD_DENIED,
+    ErrorCode.ERR_HOLD_EXPIRED,
+    ErrorCode.ERR_APPROVAL_REFUSED,
+    ErrorCode.ERR_OUTCOME_UNKNOWN,
+)
 _SCOPES: Final[dict[tuple[str, str], Scope]] = {
     ("/api/audit", "get"): Scope.AUDIT_READ,
     ("/api/audit/{receipt_id}", "get"): Scope.AUDIT_READ,
@@ -88,6 +97,11 @@ _SCOPES: Final[dict[tuple[str, str], Scope]] = {
     ("/api/policy", "get"): Scope.POLICY_READ,
     ("/api/policy", "put"): Scope.POLICY_WRITE,
     ("/api/models", "get"): Scope.INFERENCE_READ,
+    ("/api/holds/{pending_id}", "get"): Scope.INFERENCE_READ,
+    ("/api/holds/{pending_id}/answer", "get"): Scope.INFERENCE_READ,
+    ("/api/approvals", "get"): Scope.APPROVALS_WRITE,
+    ("/api/approvals/{pending_id}", "get"): Scope.APPROVALS_WRITE,
+    ("/api/approvals/{pending_id}", "post"): Scope.APPROVALS_WRITE,
     ("/api/inference", "post"): Scope.INFERENCE_READ,
 }
 _MORE_CODES: Final[dict[tuple[str, str], tuple[ErrorCode, ...]]] = {
@@ -103,6 +117,9 @@ _MORE_CODES: Final[dict[tuple[str, str], tuple[ErrorCode, ...]]] = {
         ErrorCode.ERR_SETTINGS_REFUSED,
     ),
     ("/api/keys/{key_id}/rotate", "post"): _BODY,
+    ("/api/holds/{pending_id}/answer", "get"): (ErrorCode.ERR_HELD, *_OF_HOLDS),
+    ("/api/approvals/{pending_id}", "get"): (*_OF_ENCLAVE, *_OF_HOLDS),
+    ("/api/approvals/{pending_id}", "post"): (*_BODY, *_OF_ENCLAVE, *_OF_HOLDS),
 }
 
 _RATE_HEADERS: Final = {

@@ -15,6 +15,8 @@ from latensgate_shared.receipts import OUTCOMES
 from latensgate_shared.sealed import request_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from latensgate_parent.clock import Clock
     from latensgate_parent.http.backlog import Backlog
     from latensgate_parent.http.idempotency import Claim, Idempotency
@@ -133,6 +135,28 @@ class ReceiptWriter:
             await self._write(receipt, claim, answer)
         except BaseException:  # StoreError, or the waiting task was cancelled; a fault shows there
             self._later(receipt, claim, answer)
+            raise
+
+    async def store(self, receipt: StoredReceipt) -> None:
+        """Return when a receipt is durable; the identical one twice is no error.
+
+        Raises:
+            StoreError: It is not.
+        """
+        await self._store.insert_receipt(receipt)
+
+    async def after(
+        self, write: Awaitable[None], receipt: StoredReceipt, claim: Claim | None
+    ) -> None:
+        """Return when something is durable without which an answer is worth nothing.
+
+        Raises:
+            StoreError: It is not: the receipt is stored later, and the answer not at all.
+        """
+        try:
+            await write
+        except BaseException:
+            self._later(receipt, claim, None)
             raise
 
     async def _write(

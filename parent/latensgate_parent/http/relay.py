@@ -20,6 +20,7 @@ from latensgate_shared.errors import ErrorCode, LatensgateError
 if TYPE_CHECKING:
     from latensgate_parent.http.body import Place
     from latensgate_parent.http.exchange import Exchange
+    from latensgate_parent.http.hold_shelf import HoldShelf
     from latensgate_parent.http.idempotency import Claim, Idempotency
     from latensgate_parent.http.receipts import ReceiptWriter
     from latensgate_parent.http.sealed_call import SealedCall
@@ -73,6 +74,7 @@ class Relay:
         place: Holds what is kept to be replayed.
         receipts: Makes the receipt durable.
         idempotency: Ends the claim if there is no receipt.
+        holds: Keeps the request, should it be held.
     """
 
     def __init__(  # noqa: PLR0913  # its parts, all of them named at the one caller
@@ -84,7 +86,9 @@ class Relay:
         place: Place,
         receipts: ReceiptWriter,
         idempotency: Idempotency,
+        holds: HoldShelf | None = None,
     ) -> None:
+        self._holds = holds
         self._exchange = exchange
         self._sealed = sealed
         self._claim = claim
@@ -114,6 +118,9 @@ class Relay:
         except BaseException as error:  # also a cancel: the key must not stay taken
             await self._idempotency.failed(self._claim, error, began=self._opened is not None)
             raise
+        if self._holds is not None:
+            kept = self._holds.keep(self._sealed, end, receipt.receipt_id, enclave.name)
+            await self._receipts.after(kept, receipt, self._claim)
         last = stream_event(end.final_chunk)
         self._kept.add(last)
         await self._receipts.finish(receipt, self._claim, self._kept.answer())

@@ -10,11 +10,13 @@ from uuid import uuid4
 
 from latensgate_parent.http.backlog import BACKGROUND_ID, Backlog, Tasks
 from latensgate_parent.http.body import Room
+from latensgate_parent.http.hold_desk import HoldDesk
+from latensgate_parent.http.hold_shelf import HoldShelf
 from latensgate_parent.http.idempotency import Idempotency
 from latensgate_parent.http.inference import Inference, InferenceParts
 from latensgate_parent.http.receipts import ReceiptWriter
 from latensgate_parent.http.settings_shelf import SettingsShelf
-from latensgate_parent.limits import IDEMPOTENCY_EXPIRE_S
+from latensgate_parent.limits import HOLD_ANSWER_KEPT_S, IDEMPOTENCY_EXPIRE_S
 from latensgate_parent.store.interfaces import StoreError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from latensgate_parent.http.auth import Authenticator
     from latensgate_parent.http.observer import Observer
     from latensgate_parent.http.rate_limit import RateLimiter
-    from latensgate_parent.link.interfaces import Fleet
+    from latensgate_parent.link.interfaces import Fleet, HoldingFleet
     from latensgate_parent.settings_forms import Network
     from latensgate_parent.store.interfaces import ReceiptStore, Store
 
@@ -40,6 +42,7 @@ class SealedRoute:
         idempotency, backlog, tasks, room, observer, clock: Its parts.
         holder: Names this process.
         settings: Signed settings of tenants.
+        holds: Keeps requests that wait for an approver.
     """
 
     store: Store
@@ -52,6 +55,7 @@ class SealedRoute:
     clock: Clock
     holder: str
     settings: SettingsShelf
+    holds: HoldShelf
 
     @classmethod
     def over(
@@ -83,6 +87,7 @@ class SealedRoute:
             clock=clock,
             holder=holder,
             settings=SettingsShelf(store),
+            holds=HoldShelf(store, clock),
         )
 
     def inference(
@@ -108,7 +113,21 @@ class SealedRoute:
                 monotonic=monotonic,
                 trusted_proxies=trusted_proxies,
                 settings=self.settings,
+                holds=self.holds,
             )
+        )
+
+    def desk(self, fleet: HoldingFleet) -> HoldDesk:
+        """Return what answers for held requests."""
+        return HoldDesk(
+            self.store,
+            fleet,
+            self.settings,
+            self.receipts,
+            self.tasks,
+            self.backlog,
+            self.holder,
+            self.clock,
         )
 
     async def start(self) -> int:
@@ -119,13 +138,16 @@ class SealedRoute:
         Raises:
             StoreError: It must not listen.
         """
-        return await self.store.abandon(self.holder)
+        given_up = await self.store.abandon(self.holder)
+        return given_up + await self.store.abandon_holds(self.holder)
 
     async def expire_for_ever(self) -> None:
         """Remove expired records now and then; runs until it is cancelled."""
         while True:
             try:
-                await self.store.expire(int(self.clock()))
+                now_s = int(self.clock())
+                await self.store.expire(now_s)
+                await self.store.expire_holds(now_s - HOLD_ANSWER_KEPT_S)
             except StoreError:
                 pass  # next time
             except Exception as error:  # noqa: BLE001  # a fault of ours must not end it

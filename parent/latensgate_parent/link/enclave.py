@@ -10,6 +10,7 @@ from latensgate_parent.limits import (
     ATTESTATION_TIMEOUT_MS,
     CONTROL_TIMEOUT_MS,
     HEALTH_TIMEOUT_MS,
+    HOLD_VIEW_TIMEOUT_MS,
     LINK_CONNECT_TIMEOUT_MS,
 )
 from latensgate_parent.link.connection import Connection
@@ -29,6 +30,7 @@ from latensgate_shared.calls import (
     UsageAnswer,
     UsageCall,
 )
+from latensgate_shared.calls_hold import HoldViewAnswer
 from latensgate_shared.calls_upstream import UpstreamCredentialAnswer
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.limits import SEALED_ANSWER_MAX_BYTES, USAGE_TOTALS_MAX_BYTES
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         CredentialsCall,
         InferenceCall,
     )
+    from latensgate_shared.calls_hold import HoldDecideCall, HoldViewCall
     from latensgate_shared.calls_upstream import UpstreamCredentialCall
 
 _AnswerT = TypeVar("_AnswerT", bound="Message")
@@ -122,9 +125,22 @@ class ConnectedEnclave:
 
     async def stream(self, call: InferenceCall, sealed_request: bytes) -> OpenInference:
         """Run a request; return when its answer's head is there. Raises as ``infer``."""
+        return await self._streamed(call, sealed_request)
+
+    async def decide(self, call: HoldDecideCall, body: bytes) -> OpenInference:
+        """Present a decision; return when the enclave has taken it. Raises as ``infer``."""
+        return await self._streamed(call, body)
+
+    async def view(self, call: HoldViewCall, body: bytes) -> tuple[HoldViewAnswer, bytes]:
+        """Return what an approver may see of a held request. Raises as ``infer``."""
+        unary = self._control(SEALED_ANSWER_MAX_BYTES)
+        answer = await self._finish(unary, call, HoldViewAnswer, HOLD_VIEW_TIMEOUT_MS, body)
+        return answer, b"".join(unary.chunks)
+
+    async def _streamed(self, call: InferenceCall | HoldDecideCall, body: bytes) -> OpenInference:
         stream = StreamCall(self._connection, self._on_orphan)
         try:
-            await self._connection.dispatch(stream, call, sealed_request)
+            await self._connection.dispatch(stream, call, body)
             await stream.wait_head()
         except BaseException:  # also when the caller is cancelled
             await stream.aclose()
@@ -168,11 +184,16 @@ class ConnectedEnclave:
         return UnaryCall(self._loop.create_future(), self._connection.budget, max_bytes)
 
     async def _finish(
-        self, unary: UnaryCall, call: Call, answer: type[_AnswerT], timeout_ms: int
+        self,
+        unary: UnaryCall,
+        call: Call,
+        answer: type[_AnswerT],
+        timeout_ms: int,
+        body: bytes = b"",
     ) -> _AnswerT:
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
-                await self._connection.call(unary, call)
+                await self._connection.call(unary, call, body)
         except TimeoutError:
             raise EnclaveError(
                 f"{call.call.value}: no answer within {timeout_ms} ms",

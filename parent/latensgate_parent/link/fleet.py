@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from latensgate_parent.link.address import Address
     from latensgate_parent.link.credentials import CredentialsProvider
     from latensgate_parent.link.events import EventSink
-    from latensgate_parent.link.interfaces import Enclave, EnclaveStatus
+    from latensgate_parent.link.interfaces import Enclave, EnclaveStatus, HoldingEnclave
     from latensgate_parent.link.open_calls import OnOrphan
     from latensgate_parent.store.interfaces import DocumentStore
     from latensgate_shared.calls import AttestationAnswer
@@ -168,6 +168,17 @@ class EnclaveFleet:
         able = [member for member in ready if _reaches_model(member)] or ready
         self._turn += 1
         return able[self._turn % len(able)]
+
+    def named(self, name: str) -> HoldingEnclave:
+        """Return the enclave of this address; if it is not connected, its calls say so.
+
+        Raises:
+            EnclaveError: ``ERR_HOLD_LOST``: there is none here any more.
+        """
+        for member in self._members:
+            if member.name == name:
+                return member
+        raise EnclaveError("no enclave of this address is here", code=ErrorCode.ERR_HOLD_LOST)
 
     def statuses(self) -> Sequence[EnclaveStatus]:
         """Return what is known of each, without asking."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         InferenceCall,
         InferenceEnd,
     )
+    from latensgate_shared.calls_hold import HoldDecideCall, HoldViewAnswer, HoldViewCall
 
 
 class EnclaveError(LatensgateError):
@@ -101,6 +102,30 @@ class Enclave(Protocol):
 
     async def attestation(self, call: AttestationCall) -> AttestationAnswer:
         """Return the attestation of a key. Raises as ``infer``."""
+        ...
+
+
+class HoldingEnclave(Protocol):
+    """An enclave that holds requests until an approver decides."""
+
+    async def decide(self, call: HoldDecideCall, body: bytes) -> OpenInference:
+        """Present a decision; return when it is taken, before its answer. Raises as ``infer``."""
+        ...
+
+    async def view(self, call: HoldViewCall, body: bytes) -> tuple[HoldViewAnswer, bytes]:
+        """Return what an approver may see. Raises as ``infer``."""
+        ...
+
+
+class HoldingFleet(Protocol):
+    """The enclaves by their addresses: who holds a request holds it alone."""
+
+    def named(self, name: str) -> HoldingEnclave:
+        """Return the enclave of this address.
+
+        Raises:
+            EnclaveError: ``ERR_HOLD_LOST``: there is none any more.
+        """
         ...
 
 

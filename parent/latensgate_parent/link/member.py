@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         HealthAnswer,
         InferenceCall,
     )
+    from latensgate_shared.calls_hold import HoldDecideCall, HoldViewAnswer, HoldViewCall
 
 
 class Member:
@@ -87,6 +88,14 @@ class Member:
     async def stream(self, call: InferenceCall, sealed_request: bytes) -> OpenInference:
         """Run a request, as ``Enclave.stream``."""
         return await self._connected().stream(call, sealed_request)
+
+    async def decide(self, call: HoldDecideCall, body: bytes) -> OpenInference:
+        """Present a decision, as ``HoldingEnclave.decide``."""
+        return await self._connected().decide(call, body)
+
+    async def view(self, call: HoldViewCall, body: bytes) -> tuple[HoldViewAnswer, bytes]:
+        """Show a held request, as ``HoldingEnclave.view``."""
+        return await self._connected().view(call, body)
 
     async def attestation(self, call: AttestationCall) -> AttestationAnswer:
         """Return the attestation of a key, once it is archived and the key is routed here.

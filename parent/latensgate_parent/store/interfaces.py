@@ -1,8 +1,7 @@
 """What is kept, as frozen values, and the stores that keep it.
 
-Every store of this page may fail with ``StoreError`` in one of two ways that a caller cannot tell
-apart: nothing was stored, or it was stored all the same. Whatever takes a tenant id gives and
-changes that tenant's things only: isolation stands here and not in the routes.
+Every store may fail with ``StoreError`` in one of two ways that a caller cannot tell apart: nothing
+was stored, or it was. Whatever takes a tenant id gives and changes that tenant's things only.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from latensgate_parent.store.held_forms import HoldStore
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
 if TYPE_CHECKING:
@@ -365,10 +365,7 @@ class DocumentStore(Protocol):
         ...
 
     async def store_usage(self, usage: StoredUsage) -> None:
-        """Replace totals under the same receipt key that are not newer.
-
-        Those of the same second are replaced, too: the last ones fetched count.
-        """
+        """Replace totals under the same receipt key that are not newer; the last fetched count."""
         ...
 
     async def usages(self) -> Sequence[StoredUsage]:
@@ -388,7 +385,9 @@ class SettingsStore(Protocol):
         ...
 
 
-class Store(TenantStore, ReceiptStore, IdempotencyStore, DocumentStore, SettingsStore, Protocol):
+class Store(
+    TenantStore, ReceiptStore, IdempotencyStore, DocumentStore, SettingsStore, HoldStore, Protocol
+):
     """All of them, in one database."""
 
     async def check(self) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from latensgate_parent.store import sqlite
 from latensgate_parent.store.database import Database
 from latensgate_parent.store.documents import Documents
+from latensgate_parent.store.held import Held
 from latensgate_parent.store.idempotency import Idempotency
 from latensgate_parent.store.interfaces import Store, StoreError
 from latensgate_parent.store.migrate import migrate
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class SQLStore(Tenants, Receipts, Idempotency, Documents, Settings, Store):
+class SQLStore(Tenants, Receipts, Idempotency, Documents, Settings, Held, Store):
     """All stores, in one database."""
 
     def __init__(self, database: Database, release: Callable[[], None]) -> None:
@@ -40,6 +41,7 @@ class SQLStore(Tenants, Receipts, Idempotency, Documents, Settings, Store):
         Receipts.__init__(self, database, self)
         Documents.__init__(self, database)
         Settings.__init__(self, database)
+        Held.__init__(self, database)
 
     async def check(self) -> None:
         """Ask a reader for a row and the writer for its lock."""

@@ -180,6 +180,32 @@ TENANT_SETTINGS: Final = Table(
     sqlite_strict=True,
 )
 
+HELD_REQUESTS: Final = Table(
+    "held_requests",
+    METADATA,
+    _position(),
+    _text("pending_id"),
+    _tenant(),
+    _text("receipt_id"),
+    _text("attestation_hash"),
+    _text("model"),
+    _text("operation"),
+    _text("enclave"),
+    _text("state"),
+    _text("holder"),
+    _integer("held_at_s"),
+    _integer("expires_at_s"),
+    _bytes("sealed_request"),
+    _bytes("settings"),
+    _bytes("pending_state"),
+    Column("status", INTEGER),
+    Column("content_type", Text),
+    Column("body", LargeBinary),
+    UniqueConstraint("tenant_id", "pending_id"),
+    Index(None, "expires_at_s"),
+    sqlite_strict=True,
+)
+
 USAGE_TOTALS: Final = Table(
     "usage_totals",
     METADATA,

@@ -166,7 +166,7 @@ def test_a_newer_release_s_database_is_refused_and_left_alone(tmp_path: Path) ->
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(StoreError, match=r"newer release: it has revision 9999, .* up to 0002"):
+    with pytest.raises(StoreError, match=r"newer release: it has revision 9999, .* up to 0003"):
         open_and_close(f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
