@@ -202,6 +202,15 @@ def test_events_of_a_stream(lg: Latensgate) -> None:
 
 
 @needs_responses
+def test_a_stream_ends_with_its_last_event_as_openais_do(lg: Latensgate) -> None:
+    streaming = responses(lg).with_streaming_response.create(model=MODEL, input=WORD, stream=True)
+    with streaming as response:
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-2] == "event: response.completed"
+    assert json.loads(lines[-1].removeprefix("data: "))["type"] == "response.completed"
+
+
+@needs_responses
 def test_events_longer_than_a_chunk_arrive_whole(lg: Latensgate) -> None:
     text = "語" * 22_000 + '"'
     with responses(lg).stream(model=MODEL, input=text) as stream:
@@ -334,6 +343,7 @@ def test_a_stream_of_responses_that_is_not_whole_is_an_error(
     stream = responses(lg).create(model=MODEL, input="word " * 200, stream=True)
     with pytest.raises((errors.AnswerInvalid, errors.AnswerTruncated)) as caught:
         kinds.extend(event.type for event in stream)
+    assert "response.completed" not in kinds  # not before the receipt was verified
     assert isinstance(caught.value, errors.LatensgateClientError)
     with pytest.raises(NoReceiptError):
         receipt_of(stream)

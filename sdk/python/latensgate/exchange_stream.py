@@ -30,6 +30,8 @@ _DONE: Final = b"data: [DONE]\n\n"
 _NAMES_EVENTS: Final = "responses"
 """The operation whose events have names of their own, each repeating its ``type``."""
 _EVENT_NAME: Final = re.compile(r"[a-z_.]{1,64}")
+_LAST: Final = frozenset({"response.completed", "response.incomplete"})
+"""End a stream of Responses, as with OpenAI, whose streams of these have no ``[DONE]``."""
 
 
 class EventReader:
@@ -75,7 +77,10 @@ class EventReader:
 
 
 class StreamOpener:
-    """Opens one streamed answer. ``[DONE]`` is given only after the receipt was verified.
+    """Opens one streamed answer.
+
+    What says that it is whole, ``[DONE]`` or the last event of Responses, is given only after the
+    receipt was verified.
 
     Attributes:
         receipt: After ``finish``; of a stream that ended in a sealed error too.
@@ -86,6 +91,7 @@ class StreamOpener:
         "_correlation_id",
         "_error",
         "_events",
+        "_last",
         "_opener",
         "_records",
         "_settle",
@@ -103,6 +109,7 @@ class StreamOpener:
         self._opener = AnswerOpener(call.secret)
         self._records = StreamRecords()
         self._error: WireError | None = None
+        self._last: bytes | None = None
         self.receipt: AnswerReceipt | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -119,17 +126,26 @@ class StreamOpener:
         ]
 
     def _record(self, content: bytes) -> list[bytes]:
-        if self._error is not None:
-            raise AnswerInvalidError("stream: content after a sealed error")
+        if self._error is not None or self._last is not None:
+            raise AnswerInvalidError("stream: content after its end")
         record = self._records.read(content)
         if record is None:
             return []
         self._error = record.error
-        named = self._call.sent.outer.operation == _NAMES_EVENTS
-        return [] if record.error else [_event(record, named=named)]
+        if record.error is not None:
+            return []
+        event = _event(record, named=self._named)
+        if self._named and record.body_object.get("type") in _LAST:
+            self._last = event
+            return []
+        return [event]
+
+    @property
+    def _named(self) -> bool:
+        return self._call.sent.outer.operation == _NAMES_EVENTS
 
     def finish(self) -> list[bytes]:
-        """Say that the body ended; return the event that tells an OpenAI client so.
+        """Say that the body ended; return the event that tells an OpenAI client that it is whole.
 
         Raises:
             AnswerTruncatedError: It ended before its final chunk.
@@ -147,7 +163,11 @@ class StreamOpener:
         if error is not None:
             failure = inside_failure(error, self.receipt, self._correlation_id, None)
             raise GatewayRefusalError(failure)
-        return [_DONE]
+        if not self._named:
+            return [_DONE]
+        if self._last is None:
+            raise AnswerInvalidError("stream: it has no last event")
+        return [self._last]
 
 
 def _chunk(value: bytes) -> bytes:
