@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections import deque
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -25,16 +26,13 @@ from latensgate_enclave.http1 import (
     ResponseHead,
     ResponseReader,
 )
+from latensgate_enclave.tls_stream import TLSStream
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.limits import (
-    EGRESS_CONNECT_TIMEOUT_MS,
-    EGRESS_IDLE_MAX_COUNT,
-    EGRESS_READ_BYTES,
-)
+from latensgate_shared.limits import EGRESS_CONNECT_TIMEOUT_MS, EGRESS_IDLE_MAX_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-    from typing import Self, SupportsIndex
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from typing import Self
 
     from latensgate_enclave.clock import EnclaveClock
     from latensgate_enclave.environment import Dial
@@ -74,27 +72,9 @@ class Call:
     connected: Callable[[str], None] | None = None
 
 
-class _Reader(asyncio.StreamReader):
-    """Knows how much lies unread: what comes unasked must not answer the next request."""
-
-    unread_bytes = 0
-
-    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        received = bytes(data)
-        self.unread_bytes += len(received)
-        super().feed_data(received)
-
-    async def read(self, n: int = -1) -> bytes:
-        data = await super().read(n)
-        self.unread_bytes -= len(data)
-        return data
-
-
 @dataclass(slots=True)
 class _Connection:
-    reader: _Reader
-    writer: asyncio.StreamWriter
-    tunnel: asyncio.StreamWriter  # kept, because one that is collected closes its socket
+    stream: TLSStream
     leaf_sha256: str
     reusable: bool = False
 
@@ -106,9 +86,36 @@ class Reply:
         head: Status and fields.
     """
 
-    def __init__(self, head: ResponseHead, events: AsyncIterator[ResponseEvent]) -> None:
+    head: ResponseHead
+
+    def __init__(self, connection: _Connection, max_body_bytes: int) -> None:
+        self._connection = connection
+        self._reader = ResponseReader(max_body_bytes=max_body_bytes)
+        self._pieces: deque[bytes] = deque()
+
+    async def begin(self) -> None:
+        """Wait for status and fields; raises as iterating does."""
+        events: list[ResponseEvent] = []
+        while not events:
+            events = await self._more()
+        head = events[0]
+        assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
         self.head = head
-        self._events = events
+
+    async def _more(self) -> list[ResponseEvent]:
+        try:
+            data = await self._connection.stream.read()
+        except OSError:
+            raise EgressError("the connection broke", nothing_sent=False) from None
+        if not data:
+            self._reader.close()
+        events = self._reader.receive(data)
+        for event in events:
+            if isinstance(event, bytes):
+                self._pieces.append(event)
+            elif isinstance(event, ResponseEnd):
+                self._connection.reusable = event.reusable
+        return events
 
     def __aiter__(self) -> Self:
         return self
@@ -120,10 +127,11 @@ class Reply:
             HTTPError: The body was cut short or malformed.
             EgressError: The connection broke.
         """
-        async for event in self._events:
-            if isinstance(event, bytes):
-                return event
-        raise StopAsyncIteration
+        while not self._pieces:
+            if self._reader.ended:
+                raise StopAsyncIteration
+            await self._more()
+        return self._pieces.popleft()
 
 
 def tls_context(ca_pem: str) -> ssl.SSLContext:
@@ -132,6 +140,7 @@ def tls_context(ca_pem: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=ca_pem)
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # what is sent would wait for what comes
     return context
 
 
@@ -151,23 +160,6 @@ def check_window(host: str, leaf: bytes, now_s: int) -> None:
         raise EgressError(
             f"{host}: its certificate is not valid on enclave time", nothing_sent=True
         )
-
-
-async def _start_tls(
-    tunnel: asyncio.StreamWriter, context: ssl.SSLContext, host: str
-) -> tuple[_Reader, asyncio.StreamWriter]:
-    """Begin TLS in the tunnel, with a reader of its own.
-
-    `StreamWriter.start_tls` would go on with the tunnel's reader, and what the parent has sent
-    behind its grant lies in there: it would be read as the first bytes of the server's answer.
-    """
-    loop = asyncio.get_running_loop()
-    reader = _Reader(EGRESS_READ_BYTES)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport = await loop.start_tls(tunnel.transport, protocol, context, server_hostname=host)
-    assert transport is not None  # noqa: S101  # only another kind of loop returns none
-    protocol.connection_made(transport)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class Egress:
@@ -218,17 +210,15 @@ class Egress:
             HTTPError: The answer is not strict HTTP/1.1 or too long.
         """
         connection = await self._connection(call.request.host)
-        reader = ResponseReader(max_body_bytes=call.max_body_bytes)
         connection.reusable = False
         if call.connected is not None:
             call.connected(connection.leaf_sha256)
         try:
             async with asyncio.timeout(call.deadline_ms / 1000):
                 await self._write(connection, call.request)
-                async with aclosing(self._events(connection, reader)) as events:
-                    head = await anext(events)
-                    assert isinstance(head, ResponseHead)  # noqa: S101  # the reader's first event
-                    yield Reply(head, events)
+                reply = Reply(connection, call.max_body_bytes)
+                await reply.begin()
+                yield reply
         except TimeoutError:
             raise EgressError(
                 f"{call.request.host}: no whole answer within {call.deadline_ms} ms",
@@ -239,27 +229,10 @@ class Egress:
             self._put_back(call.request.host, connection)
 
     async def _write(self, connection: _Connection, request: HttpRequest) -> None:
-        data = request.to_bytes()
         try:
-            connection.writer.write(data)
-            await connection.writer.drain()
+            await connection.stream.send(request.to_bytes())
         except OSError:
             raise EgressError(f"{request.host}: the connection broke", nothing_sent=False) from None
-
-    async def _events(
-        self, connection: _Connection, reader: ResponseReader
-    ) -> AsyncGenerator[ResponseEvent]:
-        while not reader.ended:
-            try:
-                data = await connection.reader.read(EGRESS_READ_BYTES)
-            except OSError:
-                raise EgressError("the connection broke", nothing_sent=False) from None
-            if not data:
-                reader.close()
-            for event in reader.receive(data):
-                if isinstance(event, ResponseEnd):
-                    connection.reusable = event.reusable
-                yield event
 
     async def _connection(self, host: str) -> _Connection:
         if host not in self._hosts:
@@ -267,10 +240,9 @@ class Egress:
         idle = self._idle.get(host, [])
         while idle:
             connection = idle.pop()
-            reader, writer = connection.reader, connection.writer
-            if not (reader.unread_bytes or reader.at_eof() or writer.is_closing()):
+            if not (connection.stream.unread_bytes or connection.stream.has_ended):
                 return connection
-            writer.transport.abort()
+            connection.stream.abort()
         try:
             async with asyncio.timeout(EGRESS_CONNECT_TIMEOUT_MS / 1000):
                 return await self._connect(host)
@@ -287,26 +259,26 @@ class Egress:
         with ExitStack() as undo:  # also when the connect timeout cancels this
             undo.callback(tunnel.transport.abort)
             try:
-                reader, writer = await _start_tls(tunnel, context, name)
+                stream = TLSStream(tunnel, context, name)
+                leaf = await stream.start()
             except OSError:  # an SSLError is one, too
                 raise EgressError(
                     f"{host}: TLS failed under the pinned roots", nothing_sent=True
                 ) from None
-            leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             check_window(host, leaf, self._clock.now_s())
             undo.pop_all()
-        return _Connection(reader, writer, tunnel, hashlib.sha256(leaf).hexdigest())
+        return _Connection(stream, hashlib.sha256(leaf).hexdigest())
 
     def _put_back(self, host: str, connection: _Connection) -> None:
         idle = self._idle.setdefault(host, [])
         if connection.reusable and len(idle) < EGRESS_IDLE_MAX_COUNT:
             idle.append(connection)
         else:
-            connection.writer.transport.abort()
+            connection.stream.abort()
 
     def close(self) -> None:
         """Cut every idle connection."""
         for idle in self._idle.values():
             for connection in idle:
-                connection.writer.transport.abort()
+                connection.stream.abort()
             idle.clear()

@@ -205,7 +205,7 @@ def test_plaintext_before_tls_is_never_an_answer(
 ) -> None:
     """The parent grants the tunnel and sends an answer in plaintext behind it.
 
-    Defence: egress._start_tls, a reader of its own for what TLS has opened.
+    Defence: tls_stream.TLSStream.start: what came before TLS stays with its own reader.
     """
     granted: list[bytes] = []
     write = asyncio.StreamWriter.write

@@ -21,6 +21,7 @@ from latensgate_enclave import egress as egress_module
 from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Call, Egress, EgressError, check_window, tls_context
 from latensgate_enclave.http1 import HTTPError, HttpRequest
+from latensgate_enclave.tls_stream import TLSStream
 from latensgate_shared.errors import ErrorCode
 from latensgate_sim.nitro_pki import Issued
 from latensgate_sim.tls import EndpointCA
@@ -281,14 +282,14 @@ async def test_a_reset_while_the_answer_comes() -> None:
 
 
 def test_a_reset_while_the_request_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(_writer: asyncio.StreamWriter) -> None:
+    async def broken(_stream: TLSStream, _data: bytes) -> None:
         raise ConnectionResetError
 
     @in_loop
     async def scenario() -> None:
         async with far(answering(OK)) as there:
             await there.egress.send(call())
-            monkeypatch.setattr(asyncio.StreamWriter, "drain", broken)
+            monkeypatch.setattr(TLSStream, "send", broken)
             with pytest.raises(EgressError, match=f"{HOST}: the connection broke") as caught:
                 await there.egress.send(call())
             assert not caught.value.nothing_sent
