@@ -37,7 +37,7 @@ from latensgate_enclave.operations import SERVED
 from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError
 from latensgate_enclave.pii.attachments import judge_attachments
-from latensgate_enclave.protect import judge_calls, protection_of
+from latensgate_enclave.protect import judge_calls, prepare, protection_of, takes_long
 from latensgate_enclave.receipt_book import Facts
 from latensgate_enclave.record import Record
 from latensgate_enclave.steps import (
@@ -215,6 +215,8 @@ class Pipeline:
         self.parts.replay.admit(
             fields.request_id, issued_at_ms=fields.issued_at_ms, now_ms=self.parts.clock.now_ms()
         )
+        if takes_long(self.parts, opened):
+            await self.work(LONG_BYTES, record.tenant_id, prepare, self.parts, opened)
         protection = protection_of(self.parts, opened, record)
         operation = SERVED[opened.outer.operation]  # there is no other: `Outer` has refused it
         size = len(opened.body_bytes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.chat_values import UnsupportedError
 from latensgate_enclave.holding import Holding
+from latensgate_enclave.pii.custom import scanner_for
 from latensgate_enclave.pii.protection import Protection
 from latensgate_enclave.tenant_settings import applied
+from latensgate_shared.errors import LatensgateError
 from latensgate_shared.sealed_plaintext import CONVERSATION_SECRET_BYTES
 
 if TYPE_CHECKING:
@@ -16,6 +19,36 @@ if TYPE_CHECKING:
     from latensgate_enclave.operation import Forwarding
     from latensgate_enclave.record import Record
     from latensgate_enclave.steps import Opened, Parts
+    from latensgate_shared.strict_json import JSONObject
+
+
+def takes_long(parts: Parts, opened: Opened) -> bool:
+    """Whether policies bring what may take long to compile, or settings are read the first time.
+
+    Deny terms and patterns take milliseconds each, and tenants choose them.
+    """
+    fields, document = opened.plaintext.fields, opened.tenant_settings
+    if _brings(fields.policy or {}):
+        return True
+    if fields.tenant_root is None or document is None:
+        return False
+    settings = parts.settings.known(document)
+    return settings is None or _brings(settings.policy_document or {})
+
+
+def _brings(policy: JSONObject) -> bool:
+    return not policy.keys().isdisjoint({"lists", "recognizers"})
+
+
+def prepare(parts: Parts, opened: Opened) -> None:
+    """Do the long part of `protection_of`, in any thread; what it makes is remembered for that.
+
+    What is wrong with the policies is told by `protection_of` alone.
+    """
+    fields, tenant_id = opened.plaintext.fields, opened.outer.tenant_id
+    with suppress(LatensgateError):
+        settings = parts.settings.demanded(fields, opened.tenant_settings, tenant_id)
+        scanner_for(parts.engine, applied(parts.floor, fields, settings).policy)
 
 
 def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:

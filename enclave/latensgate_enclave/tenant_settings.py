@@ -6,13 +6,14 @@ names no root gets no settings, whatever the parent supplies.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.limits import SETTINGS_CACHE_MAX_COUNT
+from latensgate_shared.limits import SETTINGS_CACHE_MAX_BYTES, SETTINGS_CACHE_MAX_COUNT
 from latensgate_shared.pii_policy import joined_layers
 from latensgate_shared.pii_policy_document import parse_policy
 from latensgate_shared.settings import SettingsError, parse_settings, require_settings
@@ -30,12 +31,22 @@ class SettingsBook:
     """Reads settings, and remembers those that it read: a document comes with every call.
 
     Only what a document is by itself is remembered. Whether it is the one that a request demands is
-    asked for each request anew.
+    asked for each request anew. For threads.
+
+    Args:
+        max_count: Of documents; the oldest goes first.
+        max_bytes: Of documents together: in memory a document takes some times its length.
     """
 
-    def __init__(self, max_count: int = SETTINGS_CACHE_MAX_COUNT) -> None:
+    def __init__(
+        self,
+        max_count: int = SETTINGS_CACHE_MAX_COUNT,
+        max_bytes: int = SETTINGS_CACHE_MAX_BYTES,
+    ) -> None:
         self._max_count = max_count
-        self._read: OrderedDict[bytes, TenantSettings] = OrderedDict()
+        self._bytes_left = max_bytes
+        self._lock = threading.Lock()
+        self._read: OrderedDict[bytes, tuple[TenantSettings, int]] = OrderedDict()
 
     def demanded(
         self, fields: RequestFields, document: bytes | None, tenant_id: str
@@ -57,14 +68,24 @@ class SettingsBook:
             min_version=fields.min_settings_version or 0,
         )
 
+    def known(self, document: bytes) -> TenantSettings | None:
+        """Return what was read of this document before, if it is remembered."""
+        found = self._read.get(sha384(document).digest())
+        return None if found is None else found[0]
+
     def _parsed(self, document: bytes) -> TenantSettings:
         name = sha384(document).digest()
         found = self._read.get(name)
-        if found is None:
-            found = self._read[name] = parse_settings(document)
-            if len(self._read) > self._max_count:
-                self._read.popitem(last=False)
-        return found
+        if found is not None:
+            return found[0]
+        settings = parse_settings(document)
+        with self._lock:
+            if self._read.setdefault(name, (settings, len(document)))[0] is settings:
+                self._bytes_left -= len(document)
+            while len(self._read) > self._max_count or self._bytes_left < 0:
+                _, (_, size) = self._read.popitem(last=False)
+                self._bytes_left += size
+        return settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,9 @@ SETTINGS_APPROVERS_MAX_COUNT: Final = 32
 """Approvers of one tenant."""
 SETTINGS_CACHE_MAX_COUNT: Final = 1_024
 """Verified settings that one enclave remembers; the oldest goes first and is verified again."""
+SETTINGS_CACHE_MAX_BYTES: Final = 8 * MIB
+"""Of these documents together. Read, one of 64 KiB may take a MiB: without a bound on their bytes
+tenants that change theirs often could fill the enclave's memory."""
 
 # --- long work beside the event loop of the enclave ---
 LONG_WORK_THREADS: Final = 4

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 
 from enclave_client import EMAIL, ask, chat, fields, tell
 from enclave_doubles import TENANT, Bench, bench, in_loop, nothing
+from latensgate_enclave import pipeline as pipeline_module
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
+from latensgate_enclave.protect import prepare
+from latensgate_enclave.steps import Opened, Parts
 from latensgate_enclave.tenant_settings import SettingsBook, applied
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.sealed_plaintext import KMSEnvelope, RequestFields
@@ -171,3 +175,62 @@ def test_settings_that_one_request_took_do_not_serve_another_root() -> None:
         demanded(book, GOOD, tenant_root=OTHER.public)
     with pytest.raises(Exception, match="version"):
         demanded(book, GOOD, tenant_root=ROOT.public, min_settings_version=4)
+
+
+def test_a_book_is_bounded_in_bytes_too() -> None:
+    documents = [ROOT.document(TENANT, version) for version in range(1, 6)]
+    size = max(len(each) for each in documents)
+    book = SettingsBook(max_bytes=2 * size)
+    for document in [*documents, documents[-1]]:
+        demanded(book, document, tenant_root=ROOT.public)
+    assert [book.known(each) is not None for each in documents] == [False, False, False, True, True]
+    large = ROOT.document(TENANT, 9, policy={"lists": {"deny": ["a" * 256] * 16}})
+    demanded(book, large, tenant_root=ROOT.public)
+    assert book.known(large) is None  # larger than the whole book: read each time
+    demanded(book, documents[0], tenant_root=ROOT.public)
+    assert book.known(documents[0]) is not None  # and its bytes were given back
+
+
+@pytest.mark.parametrize(
+    ("inside", "document", "beside"),
+    [
+        ({}, GOOD, False),
+        ({"policy": MASKS}, None, False),
+        ({"policy": {"lists": {"deny": ["a"]}}}, None, True),
+        ({"policy": {"recognizers": [{"name": "a", "pattern": "("}]}}, None, True),
+        ({"tenant_root": ROOT.public}, None, False),
+        ({"tenant_root": ROOT.public}, GOOD, True),
+        ({"tenant_root": ROOT.public}, b"{}", True),
+        (
+            {"tenant_root": ROOT.public},
+            ROOT.document(TENANT, 4, policy={"lists": {"deny": ["b"]}}),
+            True,
+        ),
+    ],
+)
+def test_what_takes_long_to_compile_is_compiled_beside_the_loop(
+    inside: dict[str, object],
+    document: bytes | None,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    beside: bool,
+) -> None:
+    threads: list[bool] = []
+
+    def seen(parts: Parts, opened: Opened) -> None:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        prepare(parts, opened)
+
+    monkeypatch.setattr(pipeline_module, "prepare", seen)
+
+    @in_loop
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.open()
+            for _ in range(2):
+                await told_with(made, document, **inside)
+
+    scenario()
+    # Settings without terms and patterns are remembered as such from the second request on.
+    again = beside and document is not GOOD
+    assert threads == [True] * (beside + again)
