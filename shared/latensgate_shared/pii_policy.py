@@ -136,6 +136,7 @@ class Policy:
         init=False, repr=False, compare=False
     )
     _allowed: frozenset[str] = field(init=False, repr=False, compare=False)
+    _pseudonymises: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Sort the cells by direction, once: every text of every request asks for them."""
@@ -144,6 +145,9 @@ class Policy:
         categories = {direction: frozenset(rules) for direction, rules in acting.items()}
         object.__setattr__(self, "_categories", categories)
         object.__setattr__(self, "_allowed", frozenset[str]().union(*self.exempting))
+        rules = (rule for found in acting.values() for rule in found.values())
+        pseudonymises = any(rule.action is Action.PSEUDONYMISE for rule in rules)
+        object.__setattr__(self, "_pseudonymises", pseudonymises)
 
     def joined(self, other: Policy) -> Policy:
         """Return the policy that is at least as strict as both for every value."""
@@ -158,6 +162,11 @@ class Policy:
             self.recognizers | other.recognizers,
             self.hold.joined(other.hold),
         )
+
+    @property
+    def pseudonymises(self) -> bool:
+        """Whether any rule gives a value a surrogate."""
+        return self._pseudonymises
 
     def acting(self, direction: Direction) -> Acting:
         """Return the rules of one direction that do anything, for a value on no allow list."""

@@ -14,7 +14,7 @@ from latensgate_enclave.pii.restore import Restorer
 from latensgate_enclave.pii.surrogates import Surrogates
 from latensgate_enclave.pii.tally import Tally, Verdict
 from latensgate_enclave.pii.windowed import WindowedScan, changes
-from latensgate_shared.pii_names import Action, Direction
+from latensgate_shared.pii_names import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,12 +112,7 @@ class Protection:
 
     def giving(self) -> Surrogates | None:
         """Return what gives surrogates to the request's values; None where the policy asks none."""
-        gives = any(
-            rule.action is Action.PSEUDONYMISE
-            for direction in Direction
-            for rule in self.policy.acting(direction).values()
-        )
-        return self.surrogates if gives else None
+        return self.surrogates if self.policy.pseudonymises else None
 
     def scan_answer(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
         """Scan the texts of an answer, and put the caller's own values back.
