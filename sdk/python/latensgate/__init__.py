@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ConfidentialResponse,
     )
     from latensgate.data_keys import Boto3DataKeys, DataKey, DataKeyProvider
-    from latensgate.errors import LatensgateClientError
+    from latensgate.errors import HeldError, LatensgateClientError
     from latensgate.pii import PolicyDryRun
     from latensgate.receipts import AnswerReceipt
     from latensgate.verify import ConfigurationError, Measurements
@@ -48,6 +48,7 @@ _PLACES: Final = {
     "Measurements": "verify",
     "NoReceiptError": "completion",
     "PolicyDryRun": "pii",
+    "HeldError": "errors",
     "StreamShape": "client_trust",
     "receipt_of": "completion",
 }
@@ -65,6 +66,7 @@ __all__ = [
     "ConfigurationError",
     "DataKey",
     "DataKeyProvider",
+    "HeldError",
     "Latensgate",
     "LatensgateClientError",
     "Measurements",

@@ -19,6 +19,7 @@ from latensgate.client_trust import (
     TrustArguments,
     trust_options,
 )
+from latensgate.holds import AsyncHolds, Holds
 from latensgate.pii import PII, AsyncPII
 from latensgate.verify import ConfigurationError
 
@@ -175,6 +176,11 @@ class Latensgate(Sealed, OpenAI):
         """
         return self._shared.trust.proven(self.timeout)
 
+    @property
+    def holds(self) -> Holds:
+        """Requests that wait for an approver (docs/holds.md)."""
+        return Holds(self)
+
     if TYPE_CHECKING:
 
         def copy(  # type: ignore[override]  # what makes sense here, and httpx with openai 3.x too
@@ -247,6 +253,11 @@ class AsyncLatensgate(Sealed, AsyncOpenAI):
             openai.APIConnectionError: The gateway was not reached.
         """
         return await self._shared.trust.proven(self.timeout)
+
+    @property
+    def holds(self) -> AsyncHolds:
+        """Requests that wait for an approver (docs/holds.md)."""
+        return AsyncHolds(self)
 
     if TYPE_CHECKING:
 

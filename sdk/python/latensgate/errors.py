@@ -10,6 +10,8 @@ makes sense; the client has made its own (``max_retries``) already.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import openai
@@ -18,7 +20,7 @@ from latensgate.verify import ConfigurationError
 from latensgate_shared.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
 
     import httpx
 
@@ -60,6 +62,38 @@ class Unauthenticated(LatensgateClientError, openai.AuthenticationError):
 
 class Forbidden(LatensgateClientError, openai.PermissionDeniedError):
     """The key lacks a scope, or an approver said no (403)."""
+
+
+class HeldError(LatensgateClientError, openai.PermissionDeniedError):
+    """An approver must decide before the request goes on: nothing was sent to the model (202).
+
+    ``client.holds.wait(error)`` returns the answer once it is approved.
+
+    Attributes:
+        pending_id: ``hld_`` and 32 hex digits.
+        plan_digest: Names exactly what would be forwarded.
+        expires_at: Until when an approver may decide.
+        counts: What asks for an approver, by category and direction.
+        approvers: Names of those who may decide.
+    """
+
+    pending_id: str = ""
+    plan_digest: str = ""
+    expires_at: datetime | None = None
+    counts: Mapping[str, object] = MappingProxyType({})
+    approvers: tuple[str, ...] = ()
+
+
+class HoldDenied(Forbidden):
+    """An approver denied the request (403)."""
+
+
+class HoldExpired(LatensgateClientError, openai.ConflictError):
+    """Nobody decided in time (409)."""
+
+
+class HoldLost(LatensgateClientError, openai.ConflictError):
+    """The enclave that held the request is gone, again and again (409)."""
 
 
 class KMSDenied(Forbidden):
@@ -164,6 +198,10 @@ _BY_CODE: Final[dict[ErrorCode, type[LatensgateClientError]]] = {
     ErrorCode.ERR_KMS_KEY_UNFIT: KMSDenied,
     ErrorCode.ERR_KMS_ENVELOPE: KMSDenied,
     ErrorCode.ERR_PII_HARD_FAIL: PIIHardFailError,
+    ErrorCode.ERR_HELD: HeldError,
+    ErrorCode.ERR_HOLD_DENIED: HoldDenied,
+    ErrorCode.ERR_HOLD_EXPIRED: HoldExpired,
+    ErrorCode.ERR_HOLD_LOST: HoldLost,
     ErrorCode.ERR_UPSTREAM: UpstreamFailure,
     ErrorCode.ERR_UPSTREAM_TIMEOUT: UpstreamFailure,
     ErrorCode.ERR_UPSTREAM_IDENTITY: UpstreamFailure,
@@ -217,6 +255,11 @@ def error_of(failure: Failure, response: httpx.Response) -> LatensgateClientErro
     made.error_code, made.retryable = code, failure.retry
     made.hint, made.correlation_id = code.hint, failure.correlation_id
     made.receipt, made.retry_after_s = failure.receipt, failure.retry_after_s
+    if isinstance(made, HeldError) and failure.hold is not None:
+        hold = failure.hold
+        made.pending_id, made.plan_digest = hold.pending_id, hold.plan_digest
+        made.expires_at = datetime.fromtimestamp(hold.expires_at, UTC)
+        made.counts, made.approvers = hold.counts, hold.approvers
     if isinstance(made, ClockSkewError):
         made.client_time, made.enclave_time = failure.client_time, failure.enclave_time
     return made
@@ -232,6 +275,10 @@ __all__ = [
     "EnclaveTimeout",
     "Forbidden",
     "GatewayFailure",
+    "HeldError",
+    "HoldDenied",
+    "HoldExpired",
+    "HoldLost",
     "KMSDenied",
     "KeyStale",
     "LatensgateClientError",

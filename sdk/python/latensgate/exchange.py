@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from latensgate.attested import Attested, AttestedCell, Attester, until
@@ -23,6 +24,7 @@ from latensgate.exchange_failure import (
     parse_refusal,
     strange_answer,
 )
+from latensgate.exchange_held import HELD_STATUS, HeldCall, HeldCalls
 from latensgate.exchange_seal import ChatRequest, SealedCall, Sealer, parse_request
 from latensgate.exchange_steps import (
     Answered,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from latensgate.exchange_steps import Given, Headers, Reply, Step, Talk
+    from latensgate_shared.hold import HoldNotice
 
 _OK: Final = 200
 _EVENT_STREAM: Final = "text/event-stream"
@@ -87,12 +90,14 @@ class Exchange:
         sealer: How it seals.
         cell: The attestation that it holds.
         store: What is sealed and not answered yet.
+        held: What waits for an approver.
     """
 
     attester: Attester
     sealer: Sealer
     cell: AttestedCell = field(default_factory=AttestedCell)
     store: CallStore = field(default_factory=lambda: CallStore(_worth_keeping_until), repr=False)
+    held: HeldCalls = field(default_factory=HeldCalls, repr=False)
 
     def infer(self, call: Call) -> Talk:
         """Exchange one request. Faults come back as ``Failure``; nothing typed is raised.
@@ -136,12 +141,21 @@ class Exchange:
         )
         if not isinstance(received, Received):
             raise TypeError("a Received expected")
-        return self._judge(sealed, received, held)
+        reply = self._judge(sealed, received, held)
+        if isinstance(reply, Streaming):
+            reply.opener.on_held = partial(self._keep, sealed, call)
+        elif isinstance(reply, Failure) and reply.hold is not None and reply.sealed:
+            self._keep(sealed, call, reply.hold)
+        return reply
+
+    def _keep(self, sealed: SealedCall, call: Call, notice: HoldNotice) -> None:
+        """Remember a request that waits for an approver."""
+        self.held.keep(HeldCall(sealed, call, notice))
 
     def _judge(self, sealed: SealedCall, received: Received, held: OpenCall) -> Reply:
-        if not sealed.sent.outer.stream or received.status >= ERROR_STATUS:
-            unary = judge_error if received.status >= ERROR_STATUS else judge_unary
-            return unary(sealed, received)
+        is_error = received.status >= ERROR_STATUS or received.status == HELD_STATUS
+        if not sealed.sent.outer.stream or is_error:
+            return judge_error(sealed, received) if is_error else judge_unary(sealed, received)
         if not received.streaming:
             return strange_answer(received)
         correlation_id = received.headers.get("latensgate-correlation-id")

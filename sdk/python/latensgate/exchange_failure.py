@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
     from latensgate.exchange_steps import Received
     from latensgate.receipts import AnswerReceipt
+    from latensgate_shared.hold import HoldNotice
 
 ERROR_STATUS: Final = 400
 _BAD_GATEWAY: Final = 502
+_NOT_YET: Final = 403
+"""Of what is held (202 on the way): an OpenAI client takes no status below 400 for an error, and no
+version of it asks again after this one."""
 WAIT_MAX_S: Final = 60
 """The longest Retry-After that every version of the OpenAI client honours. Of longer ones openai 1
 takes no notice and would ask again within a second."""
@@ -67,6 +71,7 @@ class Failure:
         receipt: Of a refusal inside the seal: signed proof of it.
         client_time: Of this machine, where clocks differ.
         enclave_time: Of the enclave, where clocks differ.
+        hold: Of a request that waits for an approver.
     """
 
     code: ErrorCode
@@ -80,6 +85,7 @@ class Failure:
     receipt: AnswerReceipt | None = None
     client_time: datetime | None = None
     enclave_time: datetime | None = None
+    hold: HoldNotice | None = None
 
     @property
     def retry_after_s(self) -> int | None:
@@ -120,7 +126,7 @@ def outside_failure(received: Received, answer: ErrorAnswer) -> Failure:
     return Failure(
         code=code,
         message=_shown(answer.error.message),
-        status=code.http_status if code.http_status >= ERROR_STATUS else received.status,
+        status=code.http_status if code.http_status >= ERROR_STATUS else _NOT_YET,
         # A stale key was sealed anew once already; a third seal would not help (http.md 2).
         retry=code.retryable and code is not ErrorCode.ERR_KEY_STALE,
         param=None if answer.error.param is None else _shown(answer.error.param),
@@ -180,13 +186,14 @@ def inside_failure(
     return Failure(
         code=code,
         message=error.message,
-        status=code.http_status if code.http_status >= ERROR_STATUS else _BAD_GATEWAY,
+        status=code.http_status if code.http_status >= ERROR_STATUS else _NOT_YET,
         retry=code.retryable,
         param=error.param,
         correlation_id=None if correlation_id is None else _shown(correlation_id),
         retry_after=wait,
         retry_after_ms=error.retry_after_ms,
         receipt=receipt,
+        hold=error.hold,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latensgate.receipts import AnswerReceipt
     from latensgate_shared.answer_records import ContentRecord
     from latensgate_shared.error_answers import WireError
+    from latensgate_shared.hold import HoldNotice
     from latensgate_shared.strict_json import JSONObject
 
 _LINE_MAX_BYTES: Final = 2 * CHUNK_FRAMED_MAX_BYTES
@@ -76,6 +77,10 @@ class EventReader:
             raise AnswerTruncatedError("stream: it ends within an event")
 
 
+def _nobody(_: HoldNotice) -> None:
+    """Stand where nobody asks for what is held."""
+
+
 class StreamOpener:
     """Opens one streamed answer.
 
@@ -84,6 +89,7 @@ class StreamOpener:
 
     Attributes:
         receipt: After ``finish``; of a stream that ended in a sealed error too.
+        on_held: Told if the request waits for an approver.
     """
 
     __slots__ = (
@@ -95,6 +101,7 @@ class StreamOpener:
         "_opener",
         "_records",
         "_settle",
+        "on_held",
         "receipt",
     )
 
@@ -111,6 +118,7 @@ class StreamOpener:
         self._error: WireError | None = None
         self._last: bytes | None = None
         self.receipt: AnswerReceipt | None = None
+        self.on_held: Callable[[HoldNotice], None] = _nobody
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes of the body; return the OpenAI events that they complete.
@@ -162,6 +170,8 @@ class StreamOpener:
         self._settle()
         if error is not None:
             failure = inside_failure(error, self.receipt, self._correlation_id, None)
+            if error.hold is not None:
+                self.on_held(error.hold)
             raise GatewayRefusalError(failure)
         if not self._named:
             return [_DONE]

@@ -21,6 +21,7 @@ from latensgate.conversation import conversation_secret
 from latensgate.errors import error_of
 from latensgate.exchange import AUTHORIZATION, Call, Exchange
 from latensgate.exchange_failure import Failure, failure_of
+from latensgate.exchange_held import held_answer, pending_id_of
 from latensgate.exchange_steps import Answered
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import IDEMPOTENCY_KEY_MAX_CHARS
@@ -130,10 +131,17 @@ class Router:
         operation = _OPERATIONS.get(path)
         if request.method == "POST" and operation is not None:
             return self._infer(request, body, headers, operation)
-        if (request.method, path) == ("GET", "/models"):
+        return self._looked_up(request.method, path, headers)
+
+    def _looked_up(self, method: str, path: str, headers: Headers) -> Talk | Failure:
+        """Return what is asked without a body."""
+        if (method, path) == ("GET", "/models"):
             return self.exchange.models(headers)
+        pending_id = pending_id_of(path)
+        if method == "GET" and pending_id is not None:
+            return held_answer(self.exchange, pending_id, headers)
         named = _MODEL_PATH.fullmatch(path)
-        if request.method == "GET" and named:
+        if method == "GET" and named:
             return self.exchange.models(headers, unquote(named[1]))
         return _refused(
             f"this release seals {', '.join(_OPERATIONS.values())} alone, and stores nothing that"
@@ -226,11 +234,18 @@ def failed_response(failure: Failure, request: httpx.Request | None = None) -> h
         headers.append(("retry-after-ms", str(failure.retry_after_ms)))
     if failure.correlation_id is not None and failure.correlation_id.isprintable():
         headers.append(("x-request-id", failure.correlation_id.encode("ascii", "replace").decode()))
-    told = {"message": failure.message, "type": failure.code.openai_type, "param": failure.param}
+    told: dict[str, object] = {
+        "message": failure.message,
+        "type": failure.code.openai_type,
+        "param": failure.param,
+        "code": failure.code.openai_code,
+    }
+    if failure.hold is not None:
+        told["hold"] = failure.hold.to_json()
     return httpx.Response(
         failure.status,
         headers=headers,
-        content=json.dumps({"error": {**told, "code": failure.code.openai_code}}).encode(),
+        content=json.dumps({"error": told}).encode(),
         extensions={CARRIED: Carried(receipt=failure.receipt, failure=failure)},
         request=request,
     )

@@ -76,6 +76,7 @@ class Trust(Generic[ClientT]):
         """Leave behind what belongs to threads that were not forked with this process."""
         self.exchange.cell.in_this_process()
         self.exchange.store.in_this_process()
+        self.exchange.held.in_this_process()
         pin = self.exchange.sealer.options.pin
         if pin is not None:
             pin.in_this_process()
