@@ -57,6 +57,7 @@ from latensgate_shared.answer_records import (
     encode_error_record,
     encode_final_record,
 )
+from latensgate_shared.audit_seal import seal_private_part
 from latensgate_shared.error_answers import WireError
 from latensgate_shared.errors import ErrorCode, LatensgateError, TooLargeError
 from latensgate_shared.limits import (
@@ -364,4 +365,6 @@ class Pipeline:
             usage=record.usage_object(),
         )
         final = sealer.final(encode_final_record(receipt, values, step_bytes=step_bytes))
-        return Released(final, receipt, values, error.code if error else None, record.pending)
+        key, code = record.audit_key, error.code if error else None
+        private = None if key is None else seal_private_part(key, receipt)
+        return Released(final, receipt, values, code, record.pending, private)

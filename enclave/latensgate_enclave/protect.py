@@ -61,6 +61,7 @@ def protection_of(parts: Parts, opened: Opened, record: Record) -> Protection:
     """
     fields, tenant_id = opened.plaintext.fields, opened.outer.tenant_id
     settings = parts.settings.demanded(fields, opened.tenant_settings, tenant_id)
+    record.audit_key = None if settings is None else settings.audit_key
     found = applied(parts.floor, fields, settings)
     record.settings = found.told
     is_floor = found.policy is parts.floor.policy

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from latensgate_enclave.pii.protection import NO_SURROGATES
 from latensgate_enclave.tenant_settings import NO_SETTINGS
+from latensgate_shared.pii_names import Category, Direction
+from latensgate_shared.pii_policy import NO_OPINION
 from latensgate_shared.receipts import SALT_BYTES, salted_hash
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Record:
         model_asked: The alias of the caller.
         started_ns: Monotonic time at the start.
         settings: Which tenant settings were applied.
+        audit_key: X-Wing key of the tenant's auditor, to which the private part is sealed.
         dry_run: Whether nothing was asked but what the policy would do.
         holding: Holds the request where its policy asks for an approver.
         hold: What is told of a request that was held, or is run after it.
@@ -62,6 +65,7 @@ class Record:
     entropy: Entropy = field(repr=False)
     monotonic_ns: MonotonicClock = field(repr=False)
     settings: str = NO_SETTINGS
+    audit_key: bytes | None = field(default=None, repr=False)
     dry_run: bool = False
     holding: Holding | None = field(default=None, repr=False)
     hold: JSONObject | None = None
@@ -137,6 +141,21 @@ class Record:
         made = self.protection
         return dict(NO_SURROGATES) if made is None else made.surrogate_counts()
 
+    def _actions(self) -> JSONObject:
+        """Return what the policy asks for in each cell that is counted."""
+        policy = None if self.protection is None else self.protection.policy
+        if policy is None:
+            return {}
+        return {
+            name: {
+                way: policy.acting(Direction(way))
+                .get(Category(name), NO_OPINION)
+                .action.name.lower()
+                for way in by
+            }
+            for name, by in self.counts.items()
+        }
+
     def private_part(self) -> JSONObject:
         """Return the private part of the receipt (docs/spec/receipts.md)."""
         held: JSONObject = {} if self.hold is None else {"hold": self.hold}
@@ -155,6 +174,7 @@ class Record:
                 "settings": self.settings,
                 "detected": self.pii_detected,
                 "counts": {name: dict(by) for name, by in self.counts.items()},
+                "actions": self._actions(),
                 "surrogates": self._surrogates(),
             },
             "usage": self.usage_object() or {},

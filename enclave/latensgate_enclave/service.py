@@ -254,6 +254,7 @@ class _ReplySink:
             latency_ms=released.values.latency_ms,
             pii_detected=released.values.pii_detected,
             code=released.code.name if released.code else None,
+            private_sealed=released.private_sealed,
             pending_id=None if pending is None else pending.pending_id,
             pending_state=None if pending is None else pending.state,
             pending_until=None if pending is None else pending.expires_at,

@@ -152,6 +152,7 @@ class Released:
         values: What the parent may repeat as hints.
         code: Of a refusal; None for an answer.
         pending: Of a request that is held: for the parent to store.
+        private_sealed: The receipt's private part, sealed to the tenant's audit key.
     """
 
     final: bytes
@@ -159,6 +160,7 @@ class Released:
     values: AnswerValues
     code: ErrorCode | None
     pending: Pending | None = None
+    private_sealed: bytes | None = None
 
 
 class Sink(Protocol):

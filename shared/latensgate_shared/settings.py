@@ -20,6 +20,7 @@ from latensgate_shared.ed25519 import (
     verify_ed25519,
 )
 from latensgate_shared.errors import ErrorCode, LatensgateError, MalformedError
+from latensgate_shared.hpke import XWING, HPKEKeyError
 from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import (
     ARN_MAX_CHARS,
@@ -252,7 +253,14 @@ def _key(value: JSONValue, what: str) -> bytes:
 
 
 def _xwing(value: JSONValue, what: str) -> bytes | None:
-    return None if value is None else formats.hex_bytes(value, what, XWING_PUBLIC_KEY_BYTES)
+    if value is None:
+        return None
+    key = formats.hex_bytes(value, what, XWING_PUBLIC_KEY_BYTES)
+    try:  # what is sealed to it later must not fail then
+        XWING.load_public_key(key)
+    except HPKEKeyError:
+        raise JSONError(f"{what}: an X-Wing public key expected") from None
+    return key
 
 
 def _approvers(value: JSONValue) -> tuple[Approver, ...]:

@@ -35,6 +35,7 @@ def test_what_was_not_reached_stays_empty() -> None:
             "settings": "none",
             "detected": False,
             "counts": {},
+            "actions": {},
             "surrogates": {"made": 0, "restored": 0, "unknown": 0},
         },
         "usage": {},
@@ -69,6 +70,7 @@ def test_counts_of_several_scans_are_added() -> None:
         "settings": "none",
         "detected": True,
         "surrogates": {"made": 0, "restored": 0, "unknown": 0},
+        "actions": {},
         "counts": {"EMAIL_ADDRESS": {"prompt": 3, "answer": 1}, "IBAN_CODE": {"prompt": 1}},
     }
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from latensgate_shared.errors import ErrorCode
+from latensgate_shared.hpke_kem import XWingPrivateKey
 from latensgate_shared.settings import (
     SettingsError,
     check_settings,
@@ -18,7 +19,7 @@ from settings_examples import LABEL, Root, canonical
 
 TENANT = "tnt_00000001"
 ROOT, OTHER = Root(), Root()
-XWING = "ab" * 1216
+XWING = XWingPrivateKey(bytes(32)).public_key.raw.hex()
 ANN: JSONObject = {"name": "Ann", "ed25519": OTHER.public.hex(), "xwing": XWING}
 POLICY: JSONObject = {"rules": {"URL": {"*": {"action": "mask"}}}}
 WHOLE: JSONObject = {
@@ -100,6 +101,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "approver": (changed(approvers=["Ann"]), "settings.approvers[0]"),
     "approver key": (changed(approvers=[{**ANN, "xwing": "ab"}]), "settings.approvers[0].xwing"),
     "audit": (changed(audit_key="ab"), "settings.audit_key"),
+    "no key": (changed(audit_key="ff" * 1216), "settings.audit_key"),
     "arn": (changed(kms_key_arn=""), "settings.kms_key_arn"),
 }
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from latensgate.cli.audit_check import check_command
 from latensgate.cli.audit_export import export_command
 from latensgate.cli.audit_filters import audit_filters
+from latensgate.cli.audit_open import keygen_command, open_command, stats_command
 from latensgate.cli.exit_codes import DONE, ExitCode, epilog
 from latensgate.cli.session import gateway_command
 from latensgate.cli.simple import count, facts_table, list_table, plain, short_hash, state
@@ -34,6 +35,9 @@ def audit() -> None:
 
 audit.add_command(check_command)
 audit.add_command(export_command)
+audit.add_command(keygen_command)
+audit.add_command(open_command)
+audit.add_command(stats_command)
 
 
 @audit.command("list", epilog=_EPILOG)

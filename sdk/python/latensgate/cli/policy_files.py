@@ -38,6 +38,7 @@ TEMPLATE: Final = """\
 # have no opinion on. All of it: docs/spec/policy.md and docs/spec/settings.md.
 
 # kms_key_arn = "arn:aws:kms:…"      # every request must come wrapped under this key of yours
+# audit_key = "2432 hex digits"      # of `latensgate audit keygen`: your auditor opens what is told
 
 [policy.rules.EMAIL_ADDRESS]
 prompt = {{ action = "pseudonymise" }}         # the model reads [EMAIL_k7q2], you the address
@@ -94,6 +95,11 @@ class TenantFiles:
     def root(self) -> Path:
         """The private root key."""
         return self.folder / f"{self.tenant}.root.pem"
+
+    @property
+    def audit_key(self) -> Path:
+        """The auditor's private key."""
+        return self.folder / f"{self.tenant}.audit.key"
 
     @property
     def draft(self) -> Path:
