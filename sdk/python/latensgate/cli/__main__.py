@@ -8,6 +8,7 @@ from io import TextIOWrapper
 
 import click
 
+from latensgate.cli.approvals import approvals
 from latensgate.cli.attest import attest
 from latensgate.cli.audit import audit
 from latensgate.cli.chat import chat
@@ -39,6 +40,7 @@ def cli() -> None:
 
 
 for command in (
+    approvals,
     attest,
     audit,
     chat,

@@ -61,9 +61,17 @@ answer = {{ action = "flag" }}
 # pattern = "EMP-[0-9]{{6}}"          # RE2 syntax
 # context = ["employee", "staff"]
 
-# [[approvers]]                     # who may decide on held requests, in a later release
+# [policy.rules.US_PASSPORT]
+# prompt = {{ action = "mask", hold = true }}    # an approver decides first: docs/holds.md
+
+# [policy.hold]
+# show_content = true               # approvers see what would be forwarded, sealed to them
+# expires_s = 3600
+
+# [[approvers]]                     # who may decide: latensgate approvals keygen
 # name = "Ann"
 # ed25519 = "64 hex digits"
+# xwing = "2,432 hex digits"
 """
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from latensgate.gateway import attestations, audit, keys, read, reports, settings
+from latensgate.gateway import approvals, attestations, audit, keys, read, reports, settings
 from latensgate.gateway.address import GatewayAddress
 from latensgate.gateway.connection import TIMEOUT_S, Answer, Connection
 from latensgate.gateway.errors import GatewayAnswerMalformedError
 from latensgate.verify.errors import ConfigurationError
 from latensgate_shared import formats
 from latensgate_shared.errors import MalformedError
+from latensgate_shared.hold import pending_id
 from latensgate_shared.limits import NONCE_BYTES, TENANT_SETTINGS_MAX_BYTES
 from latensgate_shared.strict_json import parse_json_object
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from latensgate.gateway.approvals import HeldRequestInfo, UntrustedView
     from latensgate.gateway.attestations import ArchivedDocument, UntrustedEvidence
     from latensgate.gateway.audit import AuditEntry, AuditPage, AuditQuery
     from latensgate.gateway.keys import APIKeyInfo, NewAPIKey
     from latensgate.gateway.reports import HealthReport, ModelInfo, UsageReport
     from latensgate.gateway.settings import UntrustedSettings
+    from latensgate_shared.hold import SignedDecision
     from latensgate_shared.strict_json import JSONObject, JSONValue
 
 Parsed = TypeVar("Parsed")
@@ -209,6 +212,28 @@ class GatewayClient:
         body = parse_json_object(document, max_bytes=TENANT_SETTINGS_MAX_BYTES)
         return self._read(self._connection.put("/api/policy", body), settings.parse_stored)
 
+    def approvals(self) -> tuple[HeldRequestInfo, ...]:
+        """List the tenant's held requests, newest first. Scope ``approvals:write``."""
+        return self._read(self._connection.get("/api/approvals"), approvals.parse_list)
+
+    def approval(self, pending: str, approver: bytes) -> UntrustedView:
+        """Have the enclave show a held request to an approver. Scope ``approvals:write``.
+
+        Args:
+            pending: ``hld_`` and 32 hex digits.
+            approver: Ed25519 key of the tenant's settings, 32 bytes.
+        """
+        path, query = _approval_path(pending), {"approver": approver.hex()}
+        found = self._read(self._connection.get(path, query), approvals.parse_view)
+        if found.held.pending_id != pending:
+            raise GatewayAnswerMalformedError("approvals: another request", status=200)
+        return found
+
+    def decide(self, signed: SignedDecision) -> HeldRequestInfo:
+        """Hand an approver's decision to the enclave. Scope ``approvals:write``."""
+        path = _approval_path(signed.decision.pending_id)
+        return self._read(self._connection.post(path, signed.to_json()), approvals.parse_held)
+
     def usage(self) -> UsageReport:
         """Read what the enclaves counted for the tenant. Scope ``audit:read``."""
         return self._read(self._connection.get("/api/usage"), reports.parse_usage)
@@ -225,6 +250,10 @@ def _given(**durations: str | None) -> JSONObject:
     """Only what is said; None is said, too."""
     said: JSONObject = {name: text for name, text in durations.items() if text != UNSAID}
     return said
+
+
+def _approval_path(pending: str) -> str:
+    return f"/api/approvals/{_check(pending_id, pending, 'pending_id')}"
 
 
 def _key_path(key_id: str) -> str:
