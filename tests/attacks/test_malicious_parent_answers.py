@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from hostile_chunks import CHUNKS, MORE_CHUNKS, SPLICES, flipped
 from hostile_fixtures import ANSWER, HARD_FAIL, MAIL, STREAMS, UNARY, WAYS, Victims, in_turn
 from latensgate import errors
 from latensgate_shared.errors import ErrorCode
 from malicious_gateway import NONCE_BYTES, Told, answers, cut, event, instead, refusal
-
-Chunks = list[bytes]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -76,31 +75,6 @@ def test_answer_of_another_enclave(victims: Victims, tmp_path: Path, way: str) -
 # --- chunks ---
 
 
-CHUNKS: dict[str, Callable[[Chunks], Chunks]] = {
-    "no final chunk": lambda chunks: chunks[:-1],
-    "half a final chunk": lambda chunks: [*chunks[:-1], chunks[-1][: len(chunks[-1]) // 2]],
-    "the content dropped": lambda chunks: chunks[-1:],
-    "the first twice": lambda chunks: [chunks[0], *chunks],
-    "the last content chunk twice": lambda chunks: [*chunks[:-1], *chunks[-2:]],
-    "the final chunk twice": lambda chunks: [*chunks, chunks[-1]],
-    "the final chunk first": lambda chunks: [chunks[-1], *chunks[:-1]],
-    "a byte of the content": lambda chunks: [_flipped(chunks[0], 9), *chunks[1:]],
-    "a byte of the receipt": lambda chunks: [*chunks[:-1], _flipped(chunks[-1], 40)],
-    "content as the final chunk": lambda chunks: [*chunks[:-2], b"\x00" + chunks[-2][2:]],
-    "nothing at all": lambda _: [],
-}
-MORE_CHUNKS: dict[str, Callable[[Chunks], Chunks]] = {
-    "two in another order": lambda chunks: [chunks[1], chunks[0], *chunks[2:]],
-    "the first dropped": lambda chunks: chunks[1:],
-    "the last content chunk dropped": lambda chunks: [*chunks[:-2], chunks[-1]],
-    "all reversed": lambda chunks: [*chunks[-2::-1], chunks[-1]],
-}
-
-
-def _flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-
 @pytest.mark.parametrize(("name", "way"), [*in_turn(CHUNKS, UNARY), *in_turn(CHUNKS, STREAMS)])
 def test_chunks_changed(victims: Victims, name: str, way: str) -> None:
     """Defence: counters in every nonce, the AAD of the final chunk, AnswerOpener.finish."""
@@ -114,13 +88,6 @@ def test_chunks_changed(victims: Victims, name: str, way: str) -> None:
 def test_chunks_of_a_stream_changed(victims: Victims, name: str, way: str) -> None:
     got = victims.suffer(answers(lambda told: told.with_chunks(MORE_CHUNKS[name])), way)
     assert isinstance(got.error, errors.AnswerInvalid), got
-
-
-SPLICES: dict[str, Callable[[Chunks, Chunks], Chunks]] = {
-    "its content": lambda mine, theirs: [*theirs[:-1], mine[-1]],
-    "its receipt": lambda mine, theirs: [*mine[:-1], theirs[-1]],
-    "one chunk of it": lambda mine, theirs: [*mine[:-2], theirs[-2], mine[-1]],
-}
 
 
 @pytest.mark.parametrize(("name", "way"), [*in_turn(SPLICES, UNARY), *in_turn(SPLICES, STREAMS)])
@@ -287,7 +254,7 @@ REFUSALS: dict[str, Callable[[Told], Told]] = {
     "another code": _swapped_code,
     "another receipt": lambda told: told.changed(audit_receipt_id="aud_" + "0" * 16),
     "told as an answer": _as_answer,
-    "seal changed": lambda told: told.with_sealed(_flipped(told.sealed, 50)),
+    "seal changed": lambda told: told.with_sealed(flipped(told.sealed, 50)),
     "seal cut": lambda told: told.with_sealed(told.sealed[:45]),
 }
 
