@@ -23,6 +23,8 @@ def find(text: str) -> list[Entity]:
     """Find three people; fail as told."""
     if "HANG" in text:
         time.sleep(600)
+    if "SLOW" in text:
+        time.sleep(0.05)
     if "DIE" in text:
         os.kill(os.getpid(), signal.SIGKILL)
     if "BOOM" in text:

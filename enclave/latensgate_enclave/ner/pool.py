@@ -2,7 +2,8 @@
 
 Whatever happens to a worker (killed, hung, out of memory, an answer that is none) ends the scan
 that it worked on with a typed error and takes the worker out; the next scan finds another one. A
-scan waits for a worker in a bounded queue, and for its names until a deadline.
+scan waits for a worker in a bounded queue, and for its names until a deadline. A long text gives
+its workers back after a piece where others wait, so that nobody's text holds up everybody's.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class NamesPool:
         self._changed = threading.Condition()
         self._idle: list[Worker] = []
         self._room = workers  # workers that could be idle or busy and are not there
-        self._waiting = 0
+        self._line: deque[object] = deque()  # who waits for a worker, in the order of coming
         self._started_ns = monotonic_ns() - _START_INTERVAL_NS
         self._nest: Nest | None = None
         self._first_nest()
@@ -89,7 +90,8 @@ class NamesPool:
         """
         deadline_ns = self._monotonic_ns() + self._deadline_ns
         pieces = deque(split(text))
-        work = _Work(pieces, self._monotonic_ns, deadline_ns, self._piece_deadline_ns)
+        bounds = deadline_ns, self._piece_deadline_ns
+        work = _Work(pieces, self._monotonic_ns, *bounds, others_wait=lambda: bool(self._line))
         while pieces:
             gang = self._hire(len(pieces), deadline_ns)
             try:
@@ -112,6 +114,8 @@ class NamesPool:
             gang: list[Worker] = []
             try:
                 while len(gang) < wanted and (self._idle or self._room):
+                    if gang and self._line:
+                        break  # the rest is for others
                     gang.append(self._idle.pop() if self._idle else self._forked())
             except PIIEngineError:
                 if not gang:
@@ -119,17 +123,19 @@ class NamesPool:
             return gang
 
     def _wait_for_one(self, deadline_ns: int) -> None:
-        if self._waiting >= self._queue:
+        if len(self._line) >= self._queue:
             raise PIIBusyError(f"at most {self._queue} scans for names may wait")
-        self._waiting += 1
+        ticket = object()
+        self._line.append(ticket)
         try:
-            while not self._idle and not self._room:
+            while self._line[0] is not ticket or not (self._idle or self._room):
                 left_ns = deadline_ns - self._monotonic_ns()
                 if left_ns <= 0:
                     raise PIIDeadlineError("no worker for names was free in time")
                 self._changed.wait(left_ns / (1_000 * _NS_PER_MS))
         finally:
-            self._waiting -= 1
+            self._line.remove(ticket)
+            self._changed.notify_all()  # whoever is the first now, once this one has its workers
 
     def _release(self, gang: list[Worker], spoilt: set[Worker]) -> None:
         with self._changed:
@@ -203,8 +209,11 @@ class _Work:
         monotonic_ns: Callable[[], int],
         deadline_ns: int,
         piece_deadline_ns: int,
+        *,
+        others_wait: Callable[[], bool],
     ) -> None:
         self._todo = pieces
+        self._others_wait = others_wait
         self._monotonic_ns = monotonic_ns
         self._deadline_ns = deadline_ns
         self._piece_deadline_ns = piece_deadline_ns
@@ -213,7 +222,7 @@ class _Work:
         self.spoilt: set[Worker] = set()
 
     def go_on_with(self, gang: list[Worker]) -> None:
-        """Work on until all is done, or every worker of the gang has to end."""
+        """Work on until all is done, others wait, or every worker of the gang has to end."""
         poller = select.poll()
         try:
             for worker in gang:
@@ -231,6 +240,9 @@ class _Work:
         ready = poller.poll(max(0, (until_ns - now_ns) / _NS_PER_MS))
         if not ready:
             raise PIIDeadlineError("a worker for names did not answer in time")
+        for descriptor, _ in ready:
+            if descriptor not in self._busy:  # it has ended, and would be reported for ever
+                poller.unregister(descriptor)
         return [pair for pair in ready if pair[0] in self._busy]
 
     def _give(self, worker: Worker) -> None:
@@ -260,7 +272,8 @@ class _Work:
         self.found += [Entity(e.start + offset, e.end + offset, e.label) for e in entities]
         if status is Status.FOUND_LAST:
             self.spoilt.add(worker)
-        self._give(worker)
+        if not self._others_wait():
+            self._give(worker)
 
 
 def split(text: str, max_chars: int = PII_NER_PIECE_MAX_CHARS) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 import ner_fake
 from latensgate_enclave.ner.nest import Nest, Worker, worker_command
-from latensgate_enclave.ner.pool import NamesPool, split
+from latensgate_enclave.ner.pool import NamesPool, _Work, split  # pyright: ignore[reportPrivateUsage]  # as below
 from latensgate_enclave.ner.wire import Entity, Status, framed
 from latensgate_enclave.pii.errors import (
     PIIBusyError,
@@ -255,6 +256,39 @@ def test_scans_side_by_side() -> None:
         for thread in threads:
             thread.join()
     assert found == [FOUND] * 12
+
+
+def test_a_long_text_lets_others_in_between() -> None:
+    with pool(workers=1) as names:
+        long: list[list[Entity]] = []
+        text = "Ann Lee is SLOW.\n" * 8_000  # some thirty pieces
+        thread = threading.Thread(target=lambda: long.append(names.find(text)))
+        thread.start()
+        while names._idle:  # pyright: ignore[reportPrivateUsage]  # until it has the worker
+            time.sleep(0.001)
+        for _ in range(3):
+            assert names.find(TEXT) == FOUND
+            assert not long
+        thread.join()
+        assert len(long[0]) == 8_000
+
+
+def test_a_worker_that_has_ended_does_not_keep_a_core_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[object] = []
+    ready = _Work._ready  # pyright: ignore[reportPrivateUsage]  # nobody else sees it wait
+
+    def counted(work: _Work, poller: select.poll) -> list[tuple[int, int]]:
+        waits.append(work)
+        return ready(work, poller)
+
+    monkeypatch.setattr(_Work, "_ready", counted)
+    with pool(workers=2) as names:
+        # One worker grows, says so and ends, while the other one works on for a while.
+        text = "GROW " + "x" * 4_080 + "\n" + "Ann Lee is SLOW.\n" * 4_000
+        assert len(names.find(text)) == 4_000
+    assert len(waits) < 100  # tens of thousands where its end is reported again and again
 
 
 @pytest.mark.parametrize(
