@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from latensgate_parent.store.daily import DayCount
 from latensgate_parent.store.held_forms import HoldState, StoredHold
 from latensgate_parent.store.interfaces import (
     APIKey,
@@ -161,7 +162,7 @@ class _Idempotency(_Shelf):
             and found.state is IdempotencyState.RUNNING
             and found.request_digest == record.request_digest
         ):
-            self._records[place] = record
+            self._records[place] = replace(found, state=record.state, answer=record.answer)
 
     async def forget(self, tenant_id: str, idempotency_key: str) -> None:
         await self._step()
@@ -227,6 +228,23 @@ class _Receipts(_Idempotency):
         ]
         first = (query.page - 1) * query.limit
         return ReceiptPage(tuple(found[first : first + query.limit]), len(found))
+
+    async def daily_counts(
+        self, tenant_id: str, since_s: int | None, until_s: int | None
+    ) -> Sequence[DayCount]:
+        await self._step()
+        query = ReceiptQuery(since_s=since_s, until_s=until_s)
+        mine = [each for each in self._receipts.values() if each.tenant_id == tenant_id]
+        found: dict[tuple[int, str], list[StoredReceipt]] = {}
+        for each in mine:
+            if _matches(each, query):
+                found.setdefault((-(each.issued_at_s // 86_400), each.outcome), []).append(each)
+        return tuple(
+            DayCount(
+                -day, outcome, len(all_), sum(each.private_sealed is not None for each in all_)
+            )
+            for (day, outcome), all_ in sorted(found.items())
+        )
 
     async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
         await self._step()

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from latensgate_parent.store.prepared import Row, Transaction, Value
 
 _RUNNING = RECORDS.c.state == literal_column("'running'")
-_CHANGED = ("state", "holder", "expires_at_s", "status", "content_type", "body")
+_SETTLED = ("state", "status", "content_type", "body")
+"""Holder and expiry stay as they began: an index over one of them would be written once more."""
+_BEGUN = ("request_digest", "holder", "expires_at_s", *_SETTLED)
 
 
 class Idempotency:
@@ -33,7 +35,7 @@ class Idempotency:
         self._record_begin = database.prepare(
             fresh.on_conflict_do_update(
                 index_elements=["tenant_id", "idempotency_key"],
-                set_={name: fresh.excluded[name] for name in ("request_digest", *_CHANGED)},
+                set_={name: fresh.excluded[name] for name in _BEGUN},
                 where=RECORDS.c.expires_at_s <= bindparam("now_s"),
             )
         )
@@ -43,7 +45,7 @@ class Idempotency:
         self._record_settle = database.prepare(
             update(RECORDS)
             .where(_RUNNING, given(RECORDS, "tenant_id", "idempotency_key", "request_digest"))
-            .values({name: bindparam(name) for name in _CHANGED})
+            .values({name: bindparam(name) for name in _SETTLED})
         )
         self._record_forget = database.prepare(
             delete(RECORDS).where(_RUNNING, given(RECORDS, "tenant_id", "idempotency_key"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from latensgate_parent.store.daily import DailyCounts
 from latensgate_parent.store.held_forms import HoldStore
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
@@ -275,7 +276,7 @@ class TenantStore(Protocol):
         ...
 
 
-class ReceiptStore(Protocol):
+class ReceiptStore(DailyCounts, Protocol):
     """Receipts and start records."""
 
     async def insert_start(self, start: StartRecord) -> None:
@@ -320,7 +321,7 @@ class IdempotencyStore(Protocol):
         ...
 
     async def settle(self, record: IdempotencyRecord) -> None:
-        """Replace a running record by an answered one or one of unknown outcome.
+        """Make a running record an answered one or one of unknown outcome; its end stays.
 
         What is not running, or began with other bytes, stays as it is, and that is no error: it
         may have expired, and whoever retries a settlement finds it done.

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
+from latensgate_parent.store.daily import DayCount
 from latensgate_parent.store.interfaces import (
     ArchivedDocument,
     IdempotencyRecord,
@@ -262,6 +263,28 @@ def test_a_receipt_of_no_tenant_is_refused(run: Run) -> None:
     run(scenario)
 
 
+def test_receipts_are_counted_by_day_and_outcome(run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        day = NEAR // 86_400 * 86_400
+        await store.insert_receipt(receipt(1, issued_at_s=day))
+        await store.insert_receipt(receipt(2, issued_at_s=day + 86_340, outcome="refused"))
+        sealed = replace(receipt(3, issued_at_s=day + 86_400), private_sealed=b"sealed")
+        await store.insert_receipt(sealed)
+        await store.insert_receipt(receipt(4, issued_at_s=day + 86_460))
+        await store.insert_receipt(receipt(5, TWO, issued_at_s=day))
+        first = day // 86_400
+        found = await store.daily_counts(ONE, None, None)
+        assert found == (
+            DayCount(first + 1, "answered", 2, 1),
+            DayCount(first, "answered", 1, 0),
+            DayCount(first, "refused", 1, 0),
+        )
+        assert await store.daily_counts(ONE, day + 60, day + 86_400) == (found[2],)
+        assert await store.daily_counts(TWO, None, None) == (found[1],)
+
+    run(scenario)
+
+
 def test_pages_are_newest_first_and_counted(run: Run) -> None:
     async def scenario(store: Store) -> None:
         for number in range(1, 8):
@@ -381,6 +404,17 @@ def test_only_the_running_record_of_the_same_bytes_is_settled(run: Run) -> None:
         assert await store.begin(record, 1) == record
         await store.insert_receipt(receipt(1), answered(running("absent")))
         assert await store.begin(running("absent"), 1) is None
+
+    run(scenario)
+
+
+def test_what_is_settled_expires_when_it_began_to_and_is_its_first_holders(run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        record = running()
+        await store.begin(record, 1)
+        later = replace(record, holder="another", expires_at_s=record.expires_at_s + 1)
+        await store.settle(answered(later))
+        assert await store.begin(record, 1) == answered(record)
 
     run(scenario)
 
