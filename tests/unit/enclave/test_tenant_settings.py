@@ -17,7 +17,7 @@ from latensgate_enclave.tenant_settings import SettingsBook, applied
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.sealed_plaintext import KMSEnvelope, RequestFields
 from latensgate_shared.settings import parse_settings
-from latensgate_shared.strict_json import JSONObject
+from latensgate_shared.strict_json import JSONObject, JSONValue
 from settings_examples import Root
 
 ROOT, OTHER = Root(), Root()
@@ -184,7 +184,8 @@ def test_a_book_is_bounded_in_bytes_too() -> None:
     for document in [*documents, documents[-1]]:
         demanded(book, document, tenant_root=ROOT.public)
     assert [book.known(each) is not None for each in documents] == [False, False, False, True, True]
-    large = ROOT.document(TENANT, 9, policy={"lists": {"deny": ["a" * 256] * 16}})
+    terms: list[JSONValue] = ["a" * 256] * 16
+    large = ROOT.document(TENANT, 9, policy={"lists": {"deny": terms}})
     demanded(book, large, tenant_root=ROOT.public)
     assert book.known(large) is None  # larger than the whole book: read each time
     demanded(book, documents[0], tenant_root=ROOT.public)

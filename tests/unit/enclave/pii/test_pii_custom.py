@@ -200,7 +200,10 @@ def test_too_many_findings_are_refused(
 def test_whatever_fails_denies_and_tells_no_text(
     engine: Tier1Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(custom, "_folded_terms", lambda _terms: (b"no text",))
+    def no_texts(_terms: frozenset[str]) -> tuple[bytes, ...]:
+        return (b"no text",)
+
+    monkeypatch.setattr(custom, "_folded_terms", no_texts)
     with pytest.raises(PIIEngineError) as caught:
         told(engine, {"lists": {"deny": ["bluebird"]}}, "bluebird")
     assert "bluebird" not in str(caught.value)
