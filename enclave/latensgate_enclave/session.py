@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from latensgate_enclave.events import Event as LogEvent
 from latensgate_enclave.events import EventLog
+from latensgate_enclave.frame_reply import FrameReply
 from latensgate_shared.call_forms import Operation
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.frames import (
@@ -25,13 +26,10 @@ from latensgate_shared.frames import (
     Event,
     FrameConnection,
     FrameError,
-    Head,
-    HeadMap,
     Ping,
     Pong,
     Request,
     Role,
-    split_body,
 )
 from latensgate_shared.limits import (
     CALL_UPLOAD_TIMEOUT_MS,
@@ -44,6 +42,8 @@ from latensgate_shared.limits import (
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
+
+    from latensgate_shared.frames import HeadMap
 
 
 class Reply(Protocol):
@@ -157,12 +157,18 @@ class Room:
 class _Call:
     """One call of this connection: its upload, then its handler's task."""
 
-    def __init__(self, request: Request, upload_timer: asyncio.TimerHandle) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
-        self.upload_timer = upload_timer
+        self.is_control = _is_control(request)
+        self.upload_timer: asyncio.TimerHandle | None = None
         self.pieces: list[bytes] = []
         self.held_bytes = 0
         self.task: asyncio.Task[ErrorCode | None] | None = None
+
+    def stop_timer(self) -> None:
+        """Bound the upload no more."""
+        if self.upload_timer is not None:
+            self.upload_timer.cancel()
 
 
 class Session:
@@ -179,9 +185,11 @@ class Session:
         self._room = room
         self._log = log
         self._writer = writer
+        self._transport = writer.transport
         self._loop = asyncio.get_running_loop()
         self._frames = FrameConnection(Role.ENCLAVE)
         self._calls: dict[int, _Call] = {}
+        self._opened: list[_Call] = []
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._will_flush = False
@@ -194,9 +202,11 @@ class Session:
                 self._will_flush = True
                 for event in self._frames.receive(data):
                     self._take(event)
+                self._time_uploads()
                 # After the first steps of the calls that came whole: what they send goes along.
                 self._loop.call_soon(self._flush)
-                await self._writer.drain()
+                if self._transport.get_write_buffer_size():
+                    await self._writer.drain()
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
         except OSError:
@@ -220,7 +230,7 @@ class Session:
         except OSError:
             pass  # also in time: nobody takes what is left
         finally:
-            self._writer.transport.abort()
+            self._transport.abort()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -239,16 +249,24 @@ class Session:
 
     def _open(self, request: Request) -> None:
         try:
-            self._room.take_call(control=_is_control(request))
+            call = _Call(request)
+            self._room.take_call(control=call.is_control)
         except LatensgateError as error:
             self._log.emit(LogEvent.OVERLOADED, code=error.code.number)
             self._send(Error(request.call_id, error.code))
             return
-        timer = asyncio.get_running_loop().call_later(
-            CALL_UPLOAD_TIMEOUT_MS / 1000, self._expire, request.call_id
-        )
-        self._calls[request.call_id] = _Call(request, timer)
+        self._calls[request.call_id] = call
+        self._opened.append(call)
         self._send(Accepted(request.call_id))
+
+    def _time_uploads(self) -> None:
+        """Bound the time of uploads that have only begun: most calls come whole in one read."""
+        for call in self._opened:
+            if call.task is None and call.request.call_id in self._calls:
+                call.upload_timer = self._loop.call_later(
+                    CALL_UPLOAD_TIMEOUT_MS / 1000, self._expire, call.request.call_id
+                )
+        self._opened.clear()
 
     def _hold(self, call: _Call, data: bytes) -> None:
         if call.held_bytes + len(data) > SEALED_REQUEST_MAX_BYTES:
@@ -266,7 +284,7 @@ class Session:
         self._refuse(self._calls[call_id], ErrorCode.ERR_ENCLAVE_TIMEOUT)
 
     def _start(self, call: _Call) -> None:
-        call.upload_timer.cancel()
+        call.stop_timer()
         body = b"".join(call.pieces)
         call.pieces.clear()
         call.task = asyncio.create_task(self._run_call(call.request, body))
@@ -275,7 +293,7 @@ class Session:
 
     async def _run_call(self, request: Request, body: bytes) -> ErrorCode | None:
         try:
-            await self._handler(request, body, _FrameReply(self, request.call_id))
+            await self._handler(request, body, FrameReply(self, request.call_id))
         except LatensgateError as error:
             self._log.emit(LogEvent.CALL_REFUSED, code=error.code.number)
             return error.code
@@ -307,13 +325,13 @@ class Session:
             self._release(call)
 
     def _release(self, call: _Call) -> None:
-        call.upload_timer.cancel()
+        call.stop_timer()
         del self._calls[call.request.call_id]
-        self._room.give_back(call.held_bytes, control=_is_control(call.request))
+        self._room.give_back(call.held_bytes, control=call.is_control)
 
     def _send(self, event: Event) -> None:
         """Send unless the connection is gone, which makes every answer pointless."""
-        if self._writer.is_closing():
+        if self._transport.is_closing():
             return
         try:
             self._put(self._frames.send(event))
@@ -326,7 +344,7 @@ class Session:
         Raises:
             LatensgateError: `ERR_CANCELLED`: the connection is gone.
         """
-        if self._writer.is_closing():
+        if self._transport.is_closing():
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
         for event in events:
             self._put(self._frames.send(event))
@@ -349,8 +367,8 @@ class Session:
 
     def _flush(self) -> None:
         self._will_flush = False
-        if self._unsent and not self._writer.is_closing():
-            self._writer.write(b"".join(self._unsent))
+        if self._unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
         self._unsent_bytes = 0
 
@@ -360,7 +378,7 @@ class Session:
         Raises:
             LatensgateError: `ERR_CANCELLED`: the connection is gone.
         """
-        if not self._writer.transport.get_write_buffer_size():
+        if not self._transport.get_write_buffer_size():
             return  # what stands in `_unsent` is written soon, and bounded
         try:
             await self._writer.drain()
@@ -373,22 +391,3 @@ _ASK_MODELS: Final = frozenset({Operation.INFERENCE, Operation.HOLD_DECIDE})
 
 def _is_control(request: Request) -> bool:
     return request.operation not in _ASK_MODELS
-
-
-class _FrameReply:
-    """The answer to one call, as frames."""
-
-    def __init__(self, session: Session, call_id: int) -> None:
-        self._session = session
-        self._call_id = call_id
-        self.drained = session.drained
-
-    def head(self, fields: HeadMap) -> None:
-        self._session.write(Head(self._call_id, fields))
-
-    def body(self, data: bytes) -> None:
-        self._session.write(*split_body(self._call_id, data))
-
-    def end(self, fields: HeadMap, body: bytes = b"") -> None:
-        end = End(self._call_id, fields)
-        self._session.write(*split_body(self._call_id, body), end, last=True)
