@@ -143,6 +143,10 @@ AUDIT_LIMIT_DEFAULT: Final = 25
 """Entries of a page; the seed's own figure."""
 AUDIT_LIMIT_MAX: Final = 100
 """Entries of a page; about 150 KiB of JSON."""
+DAYS_LIMIT_DEFAULT: Final = 31
+"""Days of a page: a month."""
+DAYS_LIMIT_MAX: Final = 400
+"""Days of a page: a year and more, about 50 KiB of JSON."""
 KEY_NAME_MAX_CHARS: Final = 100
 """Name of an API key or a tenant: for people."""
 KEYS_ACTIVE_MAX_COUNT: Final = 100

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from latensgate_parent.clock import Clock
     from latensgate_parent.metrics import Metrics
+    from latensgate_parent.store.daily import DayCount
     from latensgate_parent.store.interfaces import (
         IdempotencyRecord,
         ReceiptPage,
@@ -65,6 +66,12 @@ class MeteredReceipts:
     async def receipts(self, tenant_id: str, query: ReceiptQuery) -> ReceiptPage:
         """See ``ReceiptStore``."""
         return await self._store.receipts(tenant_id, query)
+
+    async def daily_counts(
+        self, tenant_id: str, since_s: int | None, until_s: int | None
+    ) -> Sequence[DayCount]:
+        """See ``DailyCounts``."""
+        return await self._store.daily_counts(tenant_id, since_s, until_s)
 
     async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
         """See ``ReceiptStore``."""

@@ -41,8 +41,8 @@ async def get_audit(
             outcome=query.outcome,
             key_id=query.key_id,
             attestation_hash=query.attestation_hash,
-            since_s=_moment("since", query.since),
-            until_s=_moment("until", query.until),
+            since_s=moment("since", query.since),
+            until_s=moment("until", query.until),
         ),
     )
     entries = [_entry(receipt) for receipt in page.entries]
@@ -60,7 +60,12 @@ async def get_receipt(receipt_id: ReceiptId, caller: Reader, services: TheServic
     return _entry(receipt)
 
 
-def _moment(name: str, text: str | None) -> int | None:
+def moment(name: str, text: str | None) -> int | None:
+    """Return a query's time as seconds since 1970; None where nothing is said.
+
+    Raises:
+        GatewayError: It is none.
+    """
     if text is None:
         return None
     try:

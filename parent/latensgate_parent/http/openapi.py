@@ -90,6 +90,7 @@ _SCOPES: Final[dict[tuple[str, str], Scope]] = {
     ("/api/audit", "get"): Scope.AUDIT_READ,
     ("/api/audit/{receipt_id}", "get"): Scope.AUDIT_READ,
     ("/api/usage", "get"): Scope.AUDIT_READ,
+    ("/api/usage/days", "get"): Scope.AUDIT_READ,
     ("/api/keys", "get"): Scope.KEYS_READ,
     ("/api/keys", "post"): Scope.KEYS_WRITE,
     ("/api/keys/{key_id}", "delete"): Scope.KEYS_WRITE,

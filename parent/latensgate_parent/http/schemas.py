@@ -28,7 +28,7 @@ _RFC3339: Final = (
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 
 
-def _digits(value: object) -> object:
+def digits(value: object) -> object:
     """Read a whole number of a query; Python's own ``int`` takes blanks, signs and underscores."""
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and value[0] != "0"):
         raise ValueError("a whole number in decimal digits without leading zeros expected")
@@ -159,10 +159,10 @@ class Attest(Model):
 class AuditQuery(Query):
     """Query of ``GET /api/audit``."""
 
-    page: Annotated[int, Field(ge=1, le=AUDIT_PAGE_MAX), BeforeValidator(_digits)] = Field(
+    page: Annotated[int, Field(ge=1, le=AUDIT_PAGE_MAX), BeforeValidator(digits)] = Field(
         1, description="From 1."
     )
-    limit: Annotated[int, Field(ge=1, le=AUDIT_LIMIT_MAX), BeforeValidator(_digits)] = Field(
+    limit: Annotated[int, Field(ge=1, le=AUDIT_LIMIT_MAX), BeforeValidator(digits)] = Field(
         AUDIT_LIMIT_DEFAULT, description="Entries of a page."
     )
     outcome: Outcome | None = Field(None, description="Only receipts of this outcome.")

@@ -18,6 +18,7 @@ from latensgate_parent.http import (
     attest,
     attestation,
     audit,
+    daily,
     health,
     holds,
     keys,
@@ -65,6 +66,7 @@ _ROUTERS: Final = tuple(
         models,
         policy,
         usage,
+        daily,
         reference,
         verify_page,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, and_, delete, func, select
 
+from latensgate_parent.store.daily import count_days
 from latensgate_parent.store.database import every, first, given, insertion, stored
 from latensgate_parent.store.interfaces import (
     IdempotencyRecord,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Table
 
+    from latensgate_parent.store.daily import DayCount
     from latensgate_parent.store.database import Database
     from latensgate_parent.store.idempotency import Idempotency
     from latensgate_parent.store.prepared import Prepared, Row, Transaction
@@ -98,6 +100,14 @@ class Receipts:
             return ReceiptPage(entries, total)
 
         return await self._database.read(ask)
+
+    async def daily_counts(
+        self, tenant_id: str, since_s: int | None, until_s: int | None
+    ) -> Sequence[DayCount]:
+        """Count a tenant's receipts by day and outcome, the latest day first."""
+        return await self._database.read(
+            lambda connection: count_days(connection, tenant_id, since_s, until_s)
+        )
 
     async def unfinished(self, tenant_id: str) -> Sequence[StartRecord]:
         """Return start records without a receipt, oldest first."""

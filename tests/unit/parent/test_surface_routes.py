@@ -11,6 +11,7 @@ import pytest
 
 from latensgate.gateway.attestations import parse_archived, parse_evidence
 from latensgate.gateway.audit import parse_page
+from latensgate.gateway.daily import parse_days
 from latensgate.gateway.reports import parse_health, parse_models, parse_usage
 from latensgate_parent.link.interfaces import EnclaveError, EnclaveStatus
 from latensgate_parent.store.interfaces import ArchivedDocument, StoredUsage
@@ -385,6 +386,45 @@ def usage(**tenants: int) -> bytes:
         for name, n in tenants.items()
     }
     return encode_usage_totals(UsageTotals(NOW_S, counts))
+
+
+def test_days_count_what_public_parts_say_for_their_tenant_alone(bench: SurfaceBench) -> None:
+    bench.receipt(0)
+    bench.receipt(1, outcome="refused", issued_at=1_780_315_320)
+    bench.receipt(2, issued_at=1_780_315_260 + 86_400)
+    bench.receipt(3, tenant=OTHER_TENANT)
+    key = bench.key("audit:read")
+    answer = bench.ask("GET", "/api/usage/days", key)
+    page = parse_days(parse_json_object(answer.content, max_bytes=1 << 20))
+    assert [(each.day, each.receipts, each.outcomes) for each in page.entries] == [
+        ("2026-06-02", 1, {"answered": 1}),
+        ("2026-06-01", 2, {"answered": 1, "refused": 1}),
+    ]
+    assert (page.page, page.limit, page.total) == (1, 31, 2)
+    second = bench.ask("GET", "/api/usage/days?page=2&limit=1", key).json()
+    assert [each["day"] for each in second["entries"]] == ["2026-06-01"]
+    span = "since=2026-06-01T12:02:00Z&until=2026-06-02T00:00:00Z"
+    (found,) = bench.ask("GET", f"/api/usage/days?{span}", key).json()["entries"]
+    assert found["outcomes"] == {"refused": 1}
+    theirs = bench.key("audit:read", tenant=OTHER_TENANT)
+    (others,) = bench.ask("GET", "/api/usage/days", theirs).json()["entries"]
+    assert others["receipts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("limit=401", "limit"),
+        ("page=0", "page"),
+        ("since=2026", "since"),
+        ("outcome=held", "outcome"),
+    ],
+)
+def test_days_refuse_other_parameters(bench: SurfaceBench, query: str, param: str) -> None:
+    told = bench.refused("GET", f"/api/usage/days?{query}", bench.key("audit:read"))
+    assert (told.error.code, told.error.param) == (ErrorCode.ERR_REQUEST_INVALID, param)
+    told = bench.refused("GET", "/api/usage/days", bench.key("inference:read"))
+    assert told.error.code is ErrorCode.ERR_FORBIDDEN
 
 
 def test_usage_shows_the_tenant_its_own(bench: SurfaceBench) -> None:

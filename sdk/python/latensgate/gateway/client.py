@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from latensgate.gateway import approvals, attestations, audit, keys, read, reports, settings
+from latensgate.gateway import (
+    approvals,
+    attestations,
+    audit,
+    daily,
+    keys,
+    read,
+    reports,
+    settings,
+)
 from latensgate.gateway.address import GatewayAddress
 from latensgate.gateway.connection import TIMEOUT_S, Answer, Connection
 from latensgate.gateway.errors import GatewayAnswerMalformedError
@@ -17,6 +26,7 @@ from latensgate_shared.strict_json import parse_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     import httpx
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from latensgate.gateway.approvals import HeldRequestInfo, UntrustedView
     from latensgate.gateway.attestations import ArchivedDocument, UntrustedEvidence
     from latensgate.gateway.audit import AuditEntry, AuditPage, AuditQuery
+    from latensgate.gateway.daily import DaysPage
     from latensgate.gateway.keys import APIKeyInfo, NewAPIKey
     from latensgate.gateway.reports import HealthReport, ModelInfo, UsageReport
     from latensgate.gateway.settings import UntrustedSettings
@@ -237,6 +248,20 @@ class GatewayClient:
     def usage(self) -> UsageReport:
         """Read what the enclaves counted for the tenant. Scope ``audit:read``."""
         return self._read(self._connection.get("/api/usage"), reports.parse_usage)
+
+    def usage_days(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        page: int = 1,
+        limit: int = daily.DAYS_LIMIT,
+    ) -> DaysPage:
+        """Read how many receipts of which outcome each day has. Scope ``audit:read``."""
+        query: dict[str, str | int] = {"page": page, "limit": limit}
+        given = {"since": since, "until": until}
+        query |= {name: read.rfc3339(at) for name, at in given.items() if at is not None}
+        return self._read(self._connection.get("/api/usage/days", query), daily.parse_days)
 
     def _read(self, answer: Answer, parse: Callable[[JSONObject], Parsed]) -> Parsed:
         self.last_answer = answer
