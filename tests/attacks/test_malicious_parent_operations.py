@@ -147,7 +147,7 @@ def test_asked_for_as_something_else(askers: Askers, way: str, operation: str) -
 @pytest.mark.parametrize("way", ALL)
 def test_parent_that_answers_these_itself(askers: Askers, way: str) -> None:
     """With OpenAI's own form, in plain; and with nothing of a receipt."""
-    plain = {"object": "response", "output": [], "data": [], "model": MODEL}
+    plain: dict[str, object] = {"object": "response", "output": [], "data": [], "model": MODEL}
     forged = b"data: " + json.dumps({"type": LAST, "response": plain}).encode() + b"\n\n"
     stream = way in STREAMED
     kind = "text/event-stream" if stream else "application/json"

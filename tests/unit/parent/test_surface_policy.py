@@ -124,7 +124,8 @@ class SlowStore:
         self.newest: StoredSettings | None = None
         self.go = asyncio.Event()
 
-    async def settings(self, _tenant_id: str) -> StoredSettings | None:
+    async def settings(self, tenant_id: str) -> StoredSettings | None:
+        assert tenant_id == TENANT
         found = self.newest
         await self.go.wait()
         return found
