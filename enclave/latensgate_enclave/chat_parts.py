@@ -34,6 +34,8 @@ _DOCUMENTS: Final = {
     "text/plain": "txt",
     "text/markdown": "md",
 }
+_HEAD_MAX_CHARS: Final = 256
+"""Of a data URL before its data: a media type and some parameters."""
 _EXTENSIONS: Final = frozenset(_DOCUMENTS.values())
 _TEXTS: Final = frozenset({"csv", "html", "txt", "md"})
 
@@ -100,6 +102,8 @@ def _document(part: FilePartWire, at: int, place: str) -> Attachment:
 def _data_url(url: str, param: str) -> tuple[str, str]:
     """Return media type and base64 of a data URL (RFC 2397)."""
     head, comma, data = url.partition(",")
+    if len(head) > _HEAD_MAX_CHARS:
+        raise UnsupportedError("only data URLs are taken: nothing is fetched", param=param)
     scheme, _, rest = head.partition(":")
     media, *parameters = rest.lower().split(";")
     if scheme.lower() != "data" or not comma:

@@ -124,6 +124,7 @@ class ChunkRenderer:
     def begin(self, choice: int) -> list[bytes]:
         """Return the first chunk of a choice, which alone names the role."""
         self._choice = choice
+        self._thought.clear()  # what was never signed is no part of another choice's thoughts
         self._open = self._opening(self._head)
         return [self._chunk(b'{"role":"assistant","content":"","refusal":null}')]
 

@@ -92,6 +92,7 @@ class ShapedStream:
         self._fates: dict[int, _Fate] = {}
         self._calls = 0
         self._held = ""
+        self._json: list[str] = []
         self._stopped = False
 
     def receive(self, deltas: Sequence[ChatDelta]) -> list[ChatDelta]:
@@ -128,9 +129,10 @@ class ShapedStream:
     def _text(self, text: str) -> list[ChatDelta]:
         if self._stopped:
             return []
-        self._held += text
         if self._shape.check_json:
+            self._json.append(text)  # all of it, so it is put together once
             return []
+        self._held += text
         places = [self._held.find(stop) for stop in self._shape.stops]
         found = [place for place in places if place >= 0]
         if found:
@@ -151,7 +153,7 @@ class ShapedStream:
 
     def _end(self, reason: FinishReason) -> list[ChatDelta]:
         if self._shape.check_json:
-            self._held = _json_text(self._held, must=reason == "stop")
+            self._held = _json_text("".join(self._json), must=reason == "stop")
         last: list[ChatDelta] = [TextDelta(self._held)] if self._held else []
         self._held = ""
         no_call = reason == "tool_calls" and not self._calls

@@ -15,6 +15,7 @@ from latensgate_enclave.chat_values import Effort, ToolChoiceMode
 from latensgate_shared.limits import (
     CHAT_CHOICES_MAX_COUNT,
     CHAT_MESSAGES_MAX_COUNT,
+    CHAT_STOP_MAX_CHARS,
     CHAT_STOP_MAX_COUNT,
     CHAT_TOOLS_MAX_COUNT,
     NAME_MAX_CHARS,
@@ -23,7 +24,7 @@ from latensgate_shared.limits import (
 _ToolName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
 _CallId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:-]{1,64}\Z")]
 _Tokens: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-_Stop: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=CHAT_STOP_MAX_CHARS)]
 _Opaque: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/=_-]+\Z")]
 """What only a provider reads: no scan sees it, so it may hold no words."""
 

@@ -184,6 +184,8 @@ CHAT_TOOLS_MAX_COUNT: Final = 128
 """OpenAI's own limit on tools; also bounds the tool calls of one message."""
 CHAT_STOP_MAX_COUNT: Final = 4
 """OpenAI's own limit on stop sequences."""
+CHAT_STOP_MAX_CHARS: Final = 512
+"""Of one stop sequence: those that are looked for here are compared with the end of every piece."""
 RETRY_AFTER_MAX_MS: Final = 86_400_000
 """Longest wait that a sealed error may ask for: one day."""
 CHAT_CHOICES_MAX_COUNT: Final = 8

@@ -230,6 +230,8 @@ INVALID: list[tuple[dict[str, JSONValue], str]] = [
     ),
     ({"stop": ""}, "stop"),
     ({"stop": ["a", "a", "a", "a", "a"]}, "stop"),
+    ({"stop": " " * 513}, "stop"),
+    ({"stop": ["a", " " * 513]}, "stop[1]"),
     ({"stream": 1}, "stream"),
     ({"tools": [TOOL, TOOL]}, "tools"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),

@@ -162,6 +162,15 @@ def test_several_answers_are_several_choices_with_one_usage() -> None:
     assert json.loads(renderer.begin(1)[0])["choices"][0]["index"] == 1
 
 
+def test_thoughts_of_one_choice_are_not_told_as_those_of_the_next() -> None:
+    renderer = ChunkRenderer(HEAD, replace(REQUEST, n=2))
+    renderer.begin(0)
+    renderer.render(ReasoningDelta("never signed"))
+    renderer.begin(1)
+    (told,) = rendered(renderer, ReasoningDelta("own", "c2ln"))
+    assert "never signed" not in json.dumps(told)
+
+
 FUNCTIONS = replace(REQUEST, functions=True)
 
 

@@ -87,6 +87,7 @@ UNSUPPORTED: list[tuple[JSONObject, str]] = [
     (image("https://example.com/a.png"), "image_url.url"),
     (image("data:image/png,raw"), "image_url.url"),
     (image("data:image/png"), "image_url.url"),
+    (image(f"data:image/png{';' * 300};base64,AAAA"), "image_url.url"),
     (image("data:image/svg+xml;base64,AAAA"), "image_url.url"),
     (file(file_id="file-1"), "file.file_id"),
     (file(file_data="AAAA", filename="a.exe"), "file.file_data"),
