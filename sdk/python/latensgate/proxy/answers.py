@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from latensgate.errors import HeldError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -86,6 +88,14 @@ def error_event(error: LatensgateClientError, *, of_responses: bool, sequence_nu
         "param": error.param,
         "code": code.openai_code,
     }
+    if isinstance(error, HeldError) and error.expires_at is not None:
+        told["hold"] = {
+            "approvers": [*error.approvers],
+            "counts": error.counts,
+            "expires_at": int(error.expires_at.timestamp()),
+            "pending_id": error.pending_id,
+            "plan_digest": error.plan_digest,
+        }
     return _event(told, of_responses=of_responses, sequence_number=sequence_number)
 
 

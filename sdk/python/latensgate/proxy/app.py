@@ -26,6 +26,7 @@ from latensgate_shared.errors import ErrorCode
 if TYPE_CHECKING:
     import httpx
 
+    from latensgate.exchange_failure import Failure
     from latensgate.proxy.events import Send
     from latensgate.proxy.guard import Guard
     from latensgate.proxy.presence import Message, Receive
@@ -162,7 +163,7 @@ class ProxyApp:
     async def _whole(self, route: Route, answer: httpx.Response, reply: Reply) -> Served:
         about = carried(answer)
         status = status_of(answer.status_code, about.failure)
-        fields = [*_fields(answer), *self._proof(about.receipt)]
+        fields = [*_fields(answer), *self._proof(about.receipt), *_waits(about.failure)]
         await reply.whole(status, fields, answer.content)
         code = None if about.failure is None else about.failure.code.name
         return _ended(route, status, Ended(_outcome(status), code, about.receipt), reply)
@@ -195,6 +196,14 @@ class ProxyApp:
             if isinstance(dropped, list) and dropped:
                 fields.append(("latensgate-dropped", ", ".join(map(str, dropped))))
         return fields
+
+
+def _waits(failure: Failure | None) -> list[tuple[str, str]]:
+    """Name where to ask for a request that an approver must decide on."""
+    if failure is None or failure.hold is None:
+        return []
+    pending_id = failure.hold.pending_id
+    return [("latensgate-hold", pending_id), ("location", f"/v1/holds/{pending_id}")]
 
 
 def _fields(answer: httpx.Response, but: str = "content-length") -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from latensgate.exchange_held import pending_id_of
 from latensgate.proxy.answers import Refusal
 from latensgate_shared.errors import ErrorCode
 
@@ -42,6 +43,8 @@ def route_of(method: str, path: str) -> Route | Refusal:
         return _only("POST", method, Route(inner[1:], inner, sealed=True))
     if inner == MODELS:
         return _only("GET", method, Route("models", MODELS))
+    if pending_id_of(inner) is not None:
+        return _only("GET", method, Route("holds", inner))
     model = inner.removeprefix(f"{MODELS}/")
     if model != inner and 0 < len(model) <= MODEL_MAX_CHARS:
         return _only("GET", method, Route("models", f"{MODELS}/{quote(model, safe='')}"))
@@ -61,7 +64,7 @@ def _unknown(inner: str) -> Refusal:
         text = "no response is stored anywhere here, so none can be looked up or changed"
     else:
         text = (
-            "this proxy serves chat/completions, embeddings, responses and models under /v1,"
+            "this proxy serves chat/completions, embeddings, responses, models and holds under /v1,"
             " and /status"
         )
     return Refusal(ErrorCode.ERR_NOT_FOUND, text)
