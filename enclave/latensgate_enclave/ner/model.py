@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -76,6 +77,8 @@ def load_finder(directory: Path, expected_digest: str) -> Callable[[str], list[E
     if model_digest(directory) != expected_digest:
         raise ModelError("the model is not the pinned one")
     _leave_out_command_line()
+    # Where plug-ins of spaCy are installed, one of their libraries would probe for IPv6.
+    socket.has_ipv6 = False
     spacy = import_module("spacy")
     language = cast("_Language", spacy.load(directory, exclude=list(_UNUSED)))
     if language.pipe_names != ["ner"]:

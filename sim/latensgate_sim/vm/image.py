@@ -50,15 +50,21 @@ def repository_folder() -> Path:
     return policy_file().parent.parent
 
 
-def build_image(config: Path, out: Path) -> BuiltImage:
+def build_image(config: Path, out: Path, *, names: bool = False) -> BuiltImage:
     """Have the image of a configuration folder built, as ``write_config`` makes them.
 
     The first time on a machine this builds the kernel, too (five minutes).
 
+    Args:
+        config: The folder.
+        out: Where the image is written.
+        names: Whether it carries the model that finds names.
+
     Raises:
         ImageNotBuiltError: With the builder's own words.
     """
-    command = [sys.executable, "-m", "latensgate_eif", "assemble", "--flavour", "sim"]
+    flavour = "sim-ner" if names else "sim"
+    command = [sys.executable, "-m", "latensgate_eif", "assemble", "--flavour", flavour]
     command += ["--repository", str(repository_folder()), "--out", str(out)]
     command += ["--deployment", str(config / "deployment.toml"), "--ca", str(config / "ca.pem")]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 -- own arguments

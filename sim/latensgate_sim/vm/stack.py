@@ -15,7 +15,7 @@ from latensgate_sim.dev_stack import DevStack, StackOptions
 from latensgate_sim.gateway import start_gateway
 from latensgate_sim.launcher import EnclaveProcess
 from latensgate_sim.vm.image import build_image
-from latensgate_sim.vm.machine import Kind, Machine, Plan, write_parts
+from latensgate_sim.vm.machine import MEMORY_BYTES, Kind, Machine, Plan, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,6 +95,7 @@ def start_enclave(  # noqa: PLR0913 -- what an enclave is made of, and its socke
         outward={EGRESS_PORT: egress, **(outward or {})},
         inward={listen: LINK_PORT, **(inward or {})},
         module=device.socket,
+        memory_bytes=built.image.default_memory_bytes or MEMORY_BYTES,
     )
     machine = Machine(qemu, plan).start()
     return VirtualEnclave(name, device, listen, machine.process, machine)

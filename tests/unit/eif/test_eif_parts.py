@@ -220,6 +220,7 @@ def test_of_what_finds_names_only_loaded_modules_and_the_model_are_taken() -> No
         "spacy/vocab.pyx": b"source",
         "spacy/cli/__init__.py": b"",
         "spacy/cli/train.py": b"",
+        "spacy/default_config.cfg": b"",
         "numpy.libs/libblas-1.so.5.0": b"bundled",
     }
     modules = frozenset({"spacy", "spacy.vocab"})
@@ -229,6 +230,7 @@ def test_of_what_finds_names_only_loaded_modules_and_the_model_are_taken() -> No
         "spacy/__init__.py",
         "spacy/vocab.cpython-311-x86_64-linux-gnu.so",
         "numpy.libs/libblas-1.so.5.0",
+        "spacy/default_config.cfg",
     }
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -235,12 +236,14 @@ def test_only_names_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return _language(*pipes)
 
     monkeypatch.setattr(model, "import_module", _returning(SimpleNamespace(load=load)))
+    monkeypatch.setattr(socket, "has_ipv6", True)
     for name in ("spacy.cli", "spacy.cli.info"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))  # so that it is put back
         monkeypatch.delitem(sys.modules, name)
     digest = model_digest(tmp_path)
     assert load_finder(tmp_path, digest)("Ann") == [ANN]
     assert "parser" in asked[0]
+    assert not socket.has_ipv6  # nothing probes for it
     # What spaCy's package imports of its command line is empty: no client of the network.
     assert import_module("spacy.cli.info").info is None
     assert not hasattr(import_module("spacy.cli"), "app")
