@@ -205,3 +205,16 @@ def test_context_is_whole_words_and_near(engine: Tier1Engine) -> None:
     assert found(engine, "w" * 97 + "ssn 219099998", Category.US_SSN) == []
     assert found(engine, "w " * 100 + "ssn 219099998", Category.US_SSN) == ["219099998"]
     assert found(engine, "w " * 100 + "w" * 200 + "ssn 219099998", Category.US_SSN) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Move the bucket from S3 to EKS, then let EC2 and IAM know.",
+        "K8s 1.29.3 on x86_64, HTTP/1.1 and RFC 9110; port 8080, 404 Not Found.",
+        "GPT-4 and llama-3.1-8b, UTF-8, SHA-256, ISO 8601, us-east-1a.",
+        "def f(x): return x[0] + 1  # TODO: O(n) -> O(1)",
+    ],
+)
+def test_short_technical_words_are_no_personal_data(engine: Tier1Engine, text: str) -> None:
+    assert engine.scan(text) == ()
