@@ -244,8 +244,6 @@ PII_NER_MEMORY_MAX_BYTES: Final = 350 * MIB
 """Resident in one worker: measured peak 305 MB with pieces eight times as long."""
 PII_CACHE_MAX_BYTES: Final = 32 * MIB
 """Findings kept of earlier messages, over all tenants: about 100,000 messages."""
-PII_DECODED_MAX_COUNT: Final = 256
-"""Encoded stretches of one text that are decoded and scanned again; more are refused."""
 
 # --- policies and tenant settings (docs/spec/policy.md, docs/spec/settings.md) ---
 POLICY_LIST_MAX_COUNT: Final = 256
