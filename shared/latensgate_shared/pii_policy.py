@@ -136,7 +136,9 @@ class Policy:
         init=False, repr=False, compare=False
     )
     _allowed: frozenset[str] = field(init=False, repr=False, compare=False)
+    _sought: frozenset[Category] = field(init=False, repr=False, compare=False)
     _pseudonymises: bool = field(init=False, repr=False, compare=False)
+    _holds: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Sort the cells by direction, once: every text of every request asks for them."""
@@ -145,9 +147,11 @@ class Policy:
         categories = {direction: frozenset(rules) for direction, rules in acting.items()}
         object.__setattr__(self, "_categories", categories)
         object.__setattr__(self, "_allowed", frozenset[str]().union(*self.exempting))
-        rules = (rule for found in acting.values() for rule in found.values())
+        object.__setattr__(self, "_sought", frozenset[Category]().union(*categories.values()))
+        rules = [rule for found in acting.values() for rule in found.values()]
         pseudonymises = any(rule.action is Action.PSEUDONYMISE for rule in rules)
         object.__setattr__(self, "_pseudonymises", pseudonymises)
+        object.__setattr__(self, "_holds", any(rule.hold for rule in rules))
 
     def joined(self, other: Policy) -> Policy:
         """Return the policy that is at least as strict as both for every value."""
@@ -167,6 +171,11 @@ class Policy:
     def pseudonymises(self) -> bool:
         """Whether any rule gives a value a surrogate."""
         return self._pseudonymises
+
+    @property
+    def sought(self) -> frozenset[Category]:
+        """The categories that any direction acts on."""
+        return self._sought
 
     def acting(self, direction: Direction) -> Acting:
         """Return the rules of one direction that do anything, for a value on no allow list."""
@@ -190,7 +199,7 @@ class Policy:
     @property
     def holds(self) -> bool:
         """Whether any cell asks for an approver."""
-        return any(rule.hold for rules in self._acting.values() for rule in rules.values())
+        return self._holds
 
     @property
     def has_exemptions(self) -> bool:

@@ -93,7 +93,7 @@ class Protection:
 
     def waits(self) -> bool:
         """Whether a scan may wait for another process."""
-        return any(self.scanner.waits(self.policy.categories(each)) for each in Direction)
+        return self.scanner.waits(self.policy.sought)
 
     def scan_request(self, parts: Sequence[TextPart], *, budget: Budget) -> ScannedTexts:
         """Scan the texts of a request.
