@@ -45,7 +45,7 @@ _LONG: Final = 24
 """RFC 8949, section 3: below it the low five bits are the argument, from it on they say where."""
 _SHORT_TEXT: Final = _TEXT << 5
 _HEAD_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
-_LONG_HEAD_SIZES: Final = ((25, 2), (26, 4), (27, 8))
+_LONG_HEAD_SIZES: Final = ((26, 4), (27, 8))
 _HEAD_MINIMUM: Final = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
 
 
@@ -220,6 +220,8 @@ def head(major: int, argument: int) -> bytes:
         return bytes((major | argument,))
     if argument < 1 << 8:
         return bytes((major | 24, argument))
+    if argument < 1 << 16:
+        return bytes((major | 25, argument >> 8, argument & 0xFF))
     for info, size in _LONG_HEAD_SIZES:
         if not argument >> 8 * size:
             return bytes((major | info,)) + argument.to_bytes(size, "big")
@@ -266,7 +268,8 @@ def _write_map(value: Mapping[object, object], levels: int) -> bytes:
     names = tuple(value)
     # By type exactly: True is equal to 1, and would find its place in the cache.
     ordered = _ordered_texts(names) if _TEXTS.issuperset(map(type, names)) else _ordered(names)
-    parts = [head(0xA0, len(names))]
+    size = len(names)
+    parts = [bytes((0xA0 | size,)) if size < _LONG else head(0xA0, size)]
     for name, key in ordered:
         member = value[name]
         scalar = _SCALARS.get(type(member))  # looked up here: most members are no containers
