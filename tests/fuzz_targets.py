@@ -13,7 +13,9 @@ import fuzz_enclave as enclave
 import fuzz_frames as frames
 import fuzz_images as images
 import fuzz_messages as messages
+import fuzz_policies as policies
 import fuzz_seals as seals
+import fuzz_upstreams as upstreams
 from fuzz_forms import MAX_BYTES, Target
 from latensgate_shared import cbor, cose
 from latensgate_shared.errors import LatensgateError
@@ -125,5 +127,32 @@ TARGETS = {
             for name in ("chat", "chat_texts", "aws.converse", "aws.converse_answer")
         ),
         enclave.chat_seeds(),
+    ),
+    "sse": Target(upstreams.fuzz_sse, (_ENCLAVE + "sse",), upstreams.sse_seeds()),
+    "upstream": Target(
+        upstreams.fuzz_upstream,
+        tuple(
+            _ENCLAVE + name
+            for name in ("openai_upstream_answer", "openai_native_answer", "chat_render")
+        ),
+        upstreams.upstream_seeds(),
+    ),
+    "embeddings": Target(
+        upstreams.fuzz_embeddings, (_ENCLAVE + "aws.invoke",), upstreams.embeddings_seeds()
+    ),
+    "policy": Target(
+        policies.fuzz_policy,
+        (_SHARED + "pii_policy_document", _SHARED + "pii_policy", _ENCLAVE + "pii.custom"),
+        policies.policy_seeds(),
+    ),
+    "settings": Target(
+        policies.fuzz_settings,
+        (_SHARED + "settings", _SHARED + "formats"),
+        policies.settings_seeds(),
+    ),
+    "responses": Target(
+        policies.fuzz_responses,
+        tuple(_ENCLAVE + name for name in ("responses", "responses_items", "embeddings")),
+        policies.responses_seeds(),
     ),
 }
