@@ -118,6 +118,8 @@ class NativeAnswer:
 
     def with_texts(self, see: SeeText) -> NativeAnswer:
         """Return it with titles and addresses of citations and the words of a sound replaced."""
+        if not self.message:  # as of every model but OpenAI's own
+            return self
         message: JSONObject = {}
         for name, value in self.message.items():
             message[name] = _told(value, name, see)

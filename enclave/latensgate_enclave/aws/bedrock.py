@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
@@ -127,12 +128,18 @@ def runtime_request(
     return HttpRequest(
         "POST",
         f"bedrock-runtime.{region}.amazonaws.com",
-        f"/model/{quote(model_id, safe='')}/{method}",
+        f"/model/{_quoted(model_id)}/{method}",
         (("content-type", "application/json"), ("accept", accept)),
         body,
     )
 
 
+@lru_cache(maxsize=256)  # models of the measured deployment
+def _quoted(model_id: str) -> str:
+    return quote(model_id, safe="")
+
+
+@lru_cache(maxsize=64)  # measured Regions
 def bedrock_scope(region: str) -> SigningScope:
     """Return the signing scope; runtime and control plane share one service name."""
     return SigningScope(region, "bedrock")
