@@ -73,8 +73,12 @@ class _End(asyncio.Protocol):
         eof: Whether it will send no more.
     """
 
-    def __init__(self, tunnel: _Tunnel) -> None:
+    def __init__(self, tunnel: _Tunnel, counters: EgressCounters, *, is_near: bool) -> None:
         self._tunnel = tunnel
+        self._counters = counters
+        self._is_near = is_near
+        self._now = asyncio.get_running_loop().time
+        self._sink: asyncio.Transport | None = None
         self.transport: asyncio.Transport | None = None
         self.other: _End | None = None
         self.early = bytearray()
@@ -86,12 +90,24 @@ class _End(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=EGRESS_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on."""
-        if self.other is None:
+        """Pass bytes on, and count them: here and in no other function, once for each token."""
+        sink = self._sink
+        if sink is None:
             self.early += data
             self._tunnel.early_bytes(self)
+            return
+        self._tunnel.active_at = self._now()
+        if self._is_near:
+            self._counters.bytes_up += len(data)
         else:
-            self._tunnel.pass_on(self, data)
+            self._counters.bytes_down += len(data)
+        if not sink.is_closing():
+            sink.write(data)
+
+    def join(self, other: _End) -> None:
+        """Lead to another end, which is open."""
+        self.other = other
+        self._sink = other.transport_
 
     def pause_writing(self) -> None:
         """Too much waits to be taken here: hold the other end back."""
@@ -145,9 +161,9 @@ class _Tunnel:
         self._loop = asyncio.get_running_loop()
         self._line_came: asyncio.Future[None] = self._loop.create_future()
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._active_at = 0.0
-        self.near = _End(self)
-        self.far = _End(self)
+        self.active_at = 0.0
+        self.near = _End(self, egress.counters, is_near=True)
+        self.far = _End(self, egress.counters, is_near=False)
 
     async def open(self) -> None:
         """Read the line, connect, answer; then return, and bytes flow by themselves."""
@@ -214,12 +230,13 @@ class _Tunnel:
             self.abort(reset=True)
             return
         self._egress.counters.opened += 1
-        near.other, far.other = far, near
+        near.join(far)
+        far.join(near)
         near.transport_.write(b"OK\n")
         self._watch()
         for end in (near, far):
             if end.early:
-                self.pass_on(end, bytes(end.early))
+                end.data_received(bytes(end.early))
                 end.early.clear()
             if end.eof:
                 self.pass_eof(end)
@@ -237,16 +254,6 @@ class _Tunnel:
     def _line_is_there(self) -> None:
         if not self._line_came.done():
             self._line_came.set_result(None)
-
-    def pass_on(self, end: _End, data: bytes) -> None:
-        """Give bytes to the other end, and count them."""
-        self._active_at = self._loop.time()
-        if end is self.near:
-            self._egress.counters.bytes_up += len(data)
-        else:
-            self._egress.counters.bytes_down += len(data)
-        if end.other is not None and end.other.is_open:
-            end.other.transport_.write(data)
 
     def pass_eof(self, end: _End) -> None:
         """Tell the other end that no more comes; both told: close."""
@@ -270,11 +277,11 @@ class _Tunnel:
         now = self._loop.time()
         idle_s = EGRESS_IDLE_TIMEOUT_MS / 1_000
         if self._idle_timer is None:
-            self._active_at = now
-        elif now - self._active_at >= idle_s:
+            self.active_at = now
+        elif now - self.active_at >= idle_s:
             self.abort(reset=True)
             return
-        self._idle_timer = self._loop.call_at(self._active_at + idle_s, self._watch)
+        self._idle_timer = self._loop.call_at(self.active_at + idle_s, self._watch)
 
     def abort(self, *, reset: bool) -> None:
         """End both ends."""
