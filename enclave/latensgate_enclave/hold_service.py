@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from latensgate_enclave.chat_answer import ChatAnswer
+from latensgate_enclave.chat_answer import ChatAnswer, estimated_usage
 from latensgate_enclave.chat_deltas import Collector
 from latensgate_enclave.opening import opened_again, unwrapped
 from latensgate_enclave.operation import of_kind
@@ -93,9 +93,7 @@ class HeldRequests:
             record.add_counts(held.state.counts)
         # Nothing is awaited from here on until it is spent.
         self._parts.holds.spend(held.state, self._parts.clock.now_s())
-        step = self._run(held, opened, record) if decision is Decision.APPROVE else _deny()
-        sink.begin(record.receipt_id)
-        outcome = await self._pipeline.guard(step)
+        outcome = await self._pipeline.guard(self._run(held, opened, record, sink, decision))
         content, released = self._pipeline.concluded(opened, record, outcome)
         sink.finish(released, content)
         await sink.drained()
@@ -180,14 +178,17 @@ class HeldRequests:
             )
         except LatensgateError:
             raise HoldLostError("hold: the sealed request is not the one that was held") from None
-        if found.request_hash != state.request_hash:
-            raise HoldLostError("hold: the sealed request is not the one that was held")
         return await unwrapped(pipeline, sealed, found, state.surrogate_secret)
 
     # --- what was decided ---
 
-    async def _run(self, held: _Held, opened: Opened, record: Record) -> bytes:
-        """Run the plan that was approved."""
+    async def _run(
+        self, held: _Held, opened: Opened, record: Record, sink: Sink, decision: Decision
+    ) -> bytes:
+        """Run the plan if it was approved."""
+        sink.begin(record.receipt_id)
+        if decision is Decision.DENY:
+            raise LatensgateError("an approver denied this request", code=ErrorCode.ERR_HOLD_DENIED)
         admitted, forwarded = await self._planned(held, opened, record)
         answered = await self._answered(forwarded, record)
         body = self._pipeline.render(opened, admitted, answered)
@@ -236,22 +237,23 @@ class HeldRequests:
             record.add_usage(answer.usage)
             return answer
         deadline_ms = self._parts.configuration.policy.calls.model_timeout_ms
+        answers = False
         try:
             async with asyncio.timeout(deadline_ms / 1000):
                 async with upstream.converse_stream(call, record.witness) as pieces:
+                    answers = True
                     async for deltas in pieces:
                         collected.add(deltas)
         except TimeoutError:
             raise LatensgateError(
                 "model: no whole answer in time", code=ErrorCode.ERR_UPSTREAM_TIMEOUT
             ) from None
-        if collected.usage is not None:
-            record.add_usage(collected.usage)
+        finally:  # a stream that is cut has cost something, too, and some never tell what
+            if collected.usage is not None:
+                record.add_usage(collected.usage)
+            elif answers:
+                record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
         return await self._pipeline.work(LONG_BYTES, record.tenant_id, collected.answer)
-
-
-async def _deny() -> bytes:
-    raise LatensgateError("an approver denied this request", code=ErrorCode.ERR_HOLD_DENIED)
 
 
 def _told(held: _Held, signed: SignedDecision) -> JSONObject:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enclave_client import chat, is_hash_of, open_told
@@ -12,7 +10,6 @@ from hold_examples import (
     ANN,
     EMAIL,
     ROOT,
-    Ann,
     held,
     hold_policy,
     models_asked,
@@ -23,10 +20,9 @@ from hold_examples import (
 from hold_states import state
 from latensgate_enclave.holds import Holds
 from latensgate_shared.errors import ErrorCode, LatensgateError
-from latensgate_shared.hold import Decision, HoldLostError
+from latensgate_shared.hold import Decision
 from latensgate_shared.hold_view import open_view, verify_view
 from latensgate_shared.strict_json import JSONObject
-from settings_examples import Root
 
 
 @in_loop
@@ -221,136 +217,6 @@ async def test_attachments_can_be_held() -> None:
         kept = await held(made, body, document=settings(policy={"rules": rules}))
         assert kept.notice.counts == {"ATTACHMENT": {"prompt": 1}}
         assert (await kept.decide(ANN.says(kept.notice))).code is None
-
-
-# --- a malicious parent ---
-
-
-@in_loop
-async def test_decisions_of_others_are_none() -> None:
-    async with bench() as made:
-        await made.open()
-        kept, other = await held(made), await held(made)
-        stranger, removed = Ann(), Ann(name="Rob")
-        forged = replace(ANN.says(kept.notice), signature=bytes(64))
-        notice = kept.notice
-        refused = [
-            stranger.says(notice),  # self-made: a key of one's own
-            replace(stranger.says(notice), approver=ANN.public),  # ... under an approver's name
-            forged,
-            ANN.says(other.notice),  # for another request
-            ANN.says(notice, plan_digest=other.notice.plan_digest),  # for another plan
-            ANN.says(notice, pending_id=other.notice.pending_id),
-            ANN.says(notice, expires_at=made.clock.now_s()),  # expired
-            replace(ANN.says(notice, Decision.DENY), decision=ANN.says(notice).decision),
-            removed.says(notice),
-        ]
-        for signed in refused:
-            with pytest.raises(LatensgateError) as caught:
-                await kept.decide(signed)
-            assert caught.value.code is ErrorCode.ERR_APPROVAL_REFUSED
-        assert models_asked(made) == []
-        assert (await kept.decide(ANN.says(notice))).code is None  # nothing of it was spent
-
-
-@in_loop
-async def test_settings_that_name_an_approver_are_the_tenants_newest() -> None:
-    async with bench() as made:
-        await made.open()
-        kept = await held(made, document=settings(version=3))
-        signed = ANN.says(kept.notice)
-        mine = Root()
-        refused = [
-            settings(version=2),  # older than those it was held under
-            mine.document(TENANT, 9, approvers=[ANN.member()]),  # of another root
-            ROOT.document("tnt_00000000", 9, approvers=[ANN.member()]),  # of another tenant
-            settings(Ann(), version=4),  # removed meanwhile
-            settings(version=3),  # ... and older ones do not bring the approver back
-        ]
-        for document in refused:
-            with pytest.raises(LatensgateError) as caught:
-                await kept.decide(signed, tenant_settings=document)
-            assert caught.value.code is ErrorCode.ERR_APPROVAL_REFUSED
-        assert models_asked(made) == []
-        newest = settings(ANN, Ann(), version=5)
-        assert (await kept.decide(signed, tenant_settings=newest)).code is None
-
-
-@in_loop
-async def test_settings_that_another_request_showed_count_too() -> None:
-    async with bench() as made:
-        await made.open()
-        kept = await held(made)
-        await told_of(made, chat("Hello"), document=settings(Ann(), version=2))
-        with pytest.raises(LatensgateError) as caught:
-            await kept.decide(ANN.says(kept.notice))
-        assert caught.value.code is ErrorCode.ERR_APPROVAL_REFUSED
-
-
-@in_loop
-async def test_what_is_presented_is_what_was_held() -> None:
-    async with bench() as made:
-        await made.open()
-        kept, other = await held(made), await held(made, chat(f"Other {EMAIL}"))
-        signed = ANN.says(kept.notice)
-        looser = settings(version=2, policy={})
-        flipped = kept.body[:-1] + bytes([kept.body[-1] ^ 1])
-        for body in (flipped, kept.settings_then + other.asked.request.wire):
-            with pytest.raises(HoldLostError):
-                await kept.decide(signed, body=body)
-        for state in (b"x", bytes(40), kept.pending.state[:-1] + b"x"):
-            with pytest.raises(HoldLostError):
-                await kept.decide(signed, state=state)
-        with pytest.raises(LatensgateError) as caught:
-            await kept.decide(signed, state=other.pending.state)
-        assert caught.value.code is ErrorCode.ERR_APPROVAL_REFUSED
-        assert models_asked(made) == []
-        # Settings of that time are others: it is spent, and nothing is forwarded.
-        wire = kept.asked.request.wire
-        told = await kept.decide(
-            signed, body=looser + wire, held_settings_bytes=len(looser), tenant_settings=looser
-        )
-        assert told.code is ErrorCode.ERR_HOLD_LOST
-        assert models_asked(made) == []
-
-
-@in_loop
-async def test_a_plan_that_comes_out_otherwise_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with bench() as made:
-        await made.open()
-        kept = await held(made)
-        monkeypatch.setattr(
-            "latensgate_enclave.hold_service.plan_digest", lambda _salt, _bodies: "sha384:00"
-        )
-        told = await kept.decide(ANN.says(kept.notice))
-        assert told.code is ErrorCode.ERR_HOLD_LOST
-        assert models_asked(made) == []
-
-
-@in_loop
-async def test_another_enclave_and_one_without_its_keys_hold_nothing() -> None:
-    async with bench() as made:
-        await made.open()
-        kept = await held(made)
-        sealed = kept.pending.state
-        with pytest.raises(HoldLostError):
-            Holds().open(sealed)
-        made.keys.drop()  # KMS has denied
-        with pytest.raises(HoldLostError):
-            made.parts.holds.open(sealed)
-
-
-@in_loop
-async def test_a_hold_ends() -> None:
-    async with bench() as made:
-        await made.open()
-        kept = await held(made, document=settings(policy=hold_policy(hold={"expires_s": 60})))
-        made.advance(60)
-        await made.clock.refresh()
-        for step in (kept.decide(ANN.says(kept.notice)), kept.view(ANN)):
-            with pytest.raises(LatensgateError) as caught:
-                await step
-            assert caught.value.code is ErrorCode.ERR_HOLD_EXPIRED
 
 
 @in_loop
