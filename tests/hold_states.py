@@ -14,7 +14,6 @@ def state(number: int, *, expires_at: int) -> PendingState:
         tenant_id="tnt_00000000",
         operation="chat.completions",
         stream=False,
-        request_hash="sha384:" + "00" * 48,
         shared_secret=bytes(32),
         surrogate_secret=bytes(32),
         settings="none",

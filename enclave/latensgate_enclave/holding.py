@@ -122,7 +122,6 @@ class Holding:
             tenant_id=outer.tenant_id,
             operation=outer.operation,
             stream=outer.stream,
-            request_hash=self.opened.request_hash,
             shared_secret=self.opened.shared_secret,
             surrogate_secret=self.secret,
             settings=record.settings,

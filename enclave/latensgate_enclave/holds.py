@@ -40,7 +40,6 @@ class PendingState(msgspec.Struct, frozen=True, kw_only=True):
         pending_id: `hld_` and 32 hex digits.
         expires_at: Seconds since 1970, enclave time.
         attestation_hash, model, tenant_id, operation, stream: The visible part of the request.
-        request_hash: Of the sealed request, which the parent keeps.
         shared_secret: Of the request's KEM: opens it again.
         surrogate_secret: Where the request had no conversation secret: the random one it got.
         settings: Version and digest of what was in force.
@@ -59,7 +58,6 @@ class PendingState(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     operation: str
     stream: bool
-    request_hash: str
     shared_secret: bytes
     surrogate_secret: bytes
     settings: str

@@ -199,11 +199,7 @@ class ErrorCode(Enum):
         507, 409, _BAD, _FINAL, "Nobody decided in time; ask anew, and tell an approver."
     )
     ERR_APPROVAL_REFUSED = ErrorFacts(
-        508,
-        403,
-        _PERM,
-        _FINAL,
-        "The decision is not an approver's of the tenant's settings for this very plan.",
+        508, 403, _PERM, _FINAL, "Let an approver of the tenant's settings decide on this plan."
     )
     ERR_PII_WORKER_LOST = ErrorFacts(
         510, 503, _API, _RETRY, "The process that looks for names ended during the scan; retry."

@@ -29,6 +29,7 @@ from latensgate_shared.calls import (
     UsageAnswer,
     UsageCall,
 )
+from latensgate_shared.calls_hold import HoldDecideCall, HoldViewAnswer, HoldViewCall
 from latensgate_shared.calls_upstream import UpstreamCredentialAnswer, UpstreamCredentialCall
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.frames import FrameConnection, Head, Request, Role
@@ -55,6 +56,8 @@ CALLS: Final[list[Call]] = [
     DrainCall(),
     UpstreamCredentialCall(),
     UpstreamCredentialCall(HASH, "house", b"sealed"),
+    HoldDecideCall(b"state", b"{}", 2, b"{}"),
+    HoldViewCall(b"state", b"{}", 0, bytes(32)),
 ]
 END: Final = InferenceEnd(
     final_chunk=b"\0" + bytes(16),
@@ -68,6 +71,18 @@ ANSWERS: Final[list[Message]] = [
     END,
     InferenceEnd(bytes(17), b"{}", bytes(64), 0, pii_detected=True, code="ERR_PII_HARD_FAIL"),
     InferenceEnd(bytes(17), b"{}", bytes(64), 1, pii_detected=True, private_sealed=b"x"),
+    InferenceEnd(
+        bytes(17),
+        b"{}",
+        bytes(64),
+        1,
+        pii_detected=True,
+        code="ERR_HELD",
+        pending_id="hld_" + "0" * 32,
+        pending_state=b"sealed",
+        pending_until=1,
+    ),
+    HoldViewAnswer(sealed=True),
     UpstreamCredentialAnswer(),
     UpstreamCredentialAnswer("house,shed", b"sealed"),
     AttestationAnswer(HASH, b"document", b"{}"),
