@@ -8,12 +8,12 @@ from latensgate_parent.http.errors import GatewayError
 from latensgate_shared.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from latensgate_parent.http.errors import Header
 
 
-def single(headers: Iterable[Header], name: bytes) -> bytes | None:
+def single(headers: Sequence[Header], name: bytes) -> bytes | None:
     """Return the value of a field, None if it is not there.
 
     Two readers of one request must never see two values, so a field that stands twice is refused.
@@ -25,15 +25,22 @@ def single(headers: Iterable[Header], name: bytes) -> bytes | None:
     Raises:
         GatewayError: ``ERR_REQUEST_INVALID``: it stands there more than once.
     """
-    found = [value for each, value in headers if each == name]
-    if len(found) > 1:
-        title = name.decode("ascii").title()
-        raise GatewayError(
-            ErrorCode.ERR_REQUEST_INVALID,
-            f"Header {title}: expected once, found {len(found)} times.",
-            param=title,
-        )
-    return found[0] if found else None
+    found: bytes | None = None
+    for each, value in headers:
+        if each == name:
+            if found is not None:
+                raise _repeated(name, sum(each == name for each, _ in headers))
+            found = value
+    return found
+
+
+def _repeated(name: bytes, times: int) -> GatewayError:
+    title = name.decode("ascii").title()
+    return GatewayError(
+        ErrorCode.ERR_REQUEST_INVALID,
+        f"Header {title}: expected once, found {times} times.",
+        param=title,
+    )
 
 
 _PARAMETER_SHOWN_MAX_CHARS: Final = 64
