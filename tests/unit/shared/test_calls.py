@@ -135,8 +135,14 @@ def test_missing_unknown_and_null_fields_are_refused(message: Message) -> None:
         with pytest.raises(MalformedError):
             kind.from_head(head | {name: None})
         fewer = {key: value for key, value in head.items() if key != name}
-        if kind is UpstreamCredentialCall:
+        if name.startswith("pending_"):
+            with pytest.raises(MalformedError, match="none of them"):
+                kind.from_head(fewer)
+        elif kind is UpstreamCredentialCall:
             with pytest.raises(MalformedError, match="all of its fields"):
+                kind.from_head(fewer)
+        elif kind in (HoldDecideCall, HoldViewCall):
+            with pytest.raises(MalformedError, match="missing"):
                 kind.from_head(fewer)
         elif kind is not InferenceCall and name in OPTIONAL:
             kind.from_head(fewer)
