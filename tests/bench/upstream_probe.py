@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from load_client import Client, Plan, Seen, cpu_s
+from load_client import cpu_s
 
 from latensgate_enclave.aws.bedrock import bedrock_scope, runtime_request
 from latensgate_enclave.aws.sigv4 import Credentials, sign
@@ -26,6 +26,7 @@ from latensgate_enclave.clock import EnclaveClock
 from latensgate_enclave.egress import Call, Egress, tls_context
 from latensgate_enclave.http1 import HttpRequest
 from latensgate_enclave.nitro.vsock import parse_address
+from latensgate_enclave.tls_stream import TLSStream
 from latensgate_enclave.tunnel import TunnelDial
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
 
@@ -82,19 +83,26 @@ async def _bare(
 ) -> Callable[[HttpRequest], Awaitable[None]]:
     """Return what sends bytes over TLS and waits for the end of what comes."""
     _, tunnel = await dial(host, 443)
-    client = Client(Plan([], 0), Seen())
-    loop = asyncio.get_running_loop()
-    transport = await loop.start_tls(
-        tunnel.transport, client, tls_context(ca_pem), server_hostname=host
-    )
-    assert transport is not None
-    client.connection_made(transport)
+    stream = TLSStream(tunnel, tls_context(ca_pem), host)
+    await stream.start()
 
     async def ask(request: HttpRequest) -> None:
-        await client.send(request.to_bytes())
-        assert tunnel is not None  # one that is collected closes its socket
+        await stream.send(request.to_bytes())
+        answer = b""
+        while not _is_whole(answer):
+            data = await stream.read()
+            assert data, "closed before the answer's end"
+            answer += data
 
     return ask
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    _, has_length, rest = head.lower().partition(b"content-length: ")
+    if has_length:
+        return bool(end) and len(body) >= int(rest.partition(b"\r\n")[0])
+    return body.endswith(b"0\r\n\r\n")
 
 
 async def run(plan: dict[str, Any]) -> list[tuple[float, float]]:
