@@ -86,12 +86,21 @@ class _Digits:
         return (sums[end] - sums[start]) % 10 == 0
 
 
+_GROUPED_OTHERWISE: Final = "|".join(
+    rf"(?:{mark}[0-9]{{4}}){{3}}" for mark in (r"\.", "/", "_", r"\r?\n", " {2,3}", " ?- ?")
+)
+"""As people write the sixteen digits in forms, in columns, one group a line."""
+
+
 def cards() -> Recognizer:
     """Payment cards of 12 to 19 digits, however grouped; the check digit must be right."""
     return Recognizer(
         name="own.card",
         category=Category.CREDIT_CARD,
-        patterns=(Pattern(r"[0-9](?:[ -]?[0-9]){11,}", _UNKNOWN_ISSUER),),
+        patterns=(
+            Pattern(r"[0-9](?:[ -]?[0-9]){11,}", _UNKNOWN_ISSUER),
+            Pattern(rf"\b[2-6][0-9]{{3}}(?:{_GROUPED_OTHERWISE})\b", _UNKNOWN_ISSUER),
+        ),
         context=_CARD_CONTEXT,
         judge=_judge_cards,
     )
@@ -204,7 +213,9 @@ _IBAN_LENGTH: Final = {
 }
 _VALID_FORMAT: Final = 0.5
 _IBAN_CONTEXT: Final = words("account bank iban transaction transfer")
-_IBAN_START: Final = re.compile(r"\b[A-Za-z]{2}[0-9]{2}(?=[ 0-9A-Za-z-])", re.ASCII)
+_IBAN_START: Final = re.compile(r"\b[A-Za-z]{2} ?[0-9]{2}(?=[ .\r\n0-9A-Za-z-])", re.ASCII)
+_IBAN_MARKS: Final = " -.\r\n"
+_WITHOUT_MARKS: Final = str.maketrans("", "", _IBAN_MARKS)
 
 
 def ibans(presidio: PresidioRecognizer) -> Recognizer:
@@ -223,7 +234,12 @@ def _ibans(
     return Recognizer(
         name=name,
         category=category,
-        patterns=(Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,}", _VALID_FORMAT),),
+        patterns=(
+            Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:(?:[ .-]|\r?\n)?[A-Z0-9]){11,}", _VALID_FORMAT),
+            Pattern(
+                r"(?i)\b[A-Z]{2} [0-9]{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?\b", _VALID_FORMAT
+            ),
+        ),
         context=_IBAN_CONTEXT,
         judge=_iban_judge(presidio, wanted=valid),
     )
@@ -239,7 +255,7 @@ def _iban_judge(presidio: PresidioRecognizer, *, wanted: bool) -> Judge:
             end = None if length is None else _after_characters(view, start, match.end, length)
             if end is None or start < taken:
                 continue
-            compact = view[start:end].replace(" ", "").replace("-", "").upper()
+            compact = view[start:end].translate(_WITHOUT_MARKS).upper()
             valid = bool(presidio.validate_result(compact))
             if valid or _is_mostly_digits(compact):
                 taken = end
@@ -260,7 +276,7 @@ def _after_characters(view: str, start: int, limit: int, count: int) -> int | No
     """Return the end of the first ``count`` letters and digits, if a word ends there."""
     position = start
     for _ in range(count):
-        if position < limit and view[position] in " -":
+        while position < limit and view[position] in _IBAN_MARKS:
             position += 1
         if position >= limit:
             return None

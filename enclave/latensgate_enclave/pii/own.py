@@ -16,6 +16,11 @@ _LOCAL: Final = r"[A-Za-z0-9_\xff][A-Za-z0-9._%+'\xff-]*"
 _LABEL: Final = r"[A-Za-z0-9\xff][A-Za-z0-9\xff-]*"
 _AT: Final = r" ?[\[({] ?(?i:at) ?[\])}] ?"
 _DOT: Final = r"(?: ?[\[({] ?(?i:dot) ?[\])}] ?|\.)"
+_SPOKEN_END: Final = (
+    "(?i:com?|org|net|edu|gov|info|biz|io|ai|me|eu|us|uk|ca|au|nz|in|jp|de|at|ch|fr|it|es|pt|nl|be"
+    "|se|no|dk|fi|pl|cz|ie|il|br|mx)"
+)
+"""Domains that end an address told in words: after a bare "dot" any word could stand."""
 
 
 def emails() -> Recognizer:
@@ -33,6 +38,10 @@ def emails() -> Recognizer:
                 0.9,
             ),
             Pattern(rf"{_LOCAL}{_AT}{_LABEL}(?:{_DOT}{_LABEL})+", 0.6),
+            Pattern(
+                rf"{_LOCAL} (?i:at) {_LABEL}(?: (?i:dot) {_LABEL})? (?i:dot) {_SPOKEN_END}\b", 0.5
+            ),
+            Pattern(rf"{_LOCAL}(?: @ ?|@ )(?:{_LABEL}\.)+[A-Za-z\xff][A-Za-z0-9\xff-]+", 0.5),
         ),
     )
 
@@ -84,6 +93,18 @@ def _is_ip6(text: str) -> bool:
         return ip_interface(text).version == 6  # noqa: PLR2004 - the protocol's number
     except ValueError:
         return False
+
+
+def ip4_addresses() -> Recognizer:
+    """IPv4 as people who write about attacks do, with ``[.]`` or ``(.)`` for dots."""
+    octet = "(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+    marked = "|".join(rf"(?:{mark}{octet}){{3}}" for mark in (r"\[\.\]", r"\(\.\)", r"\[dot\]"))
+    return Recognizer(
+        name="own.ip4",
+        category=Category.IP_ADDRESS,
+        patterns=(Pattern(rf"\b{octet}(?:{marked})\b", 0.6),),
+        context=_IP_CONTEXT,
+    )
 
 
 def mac_addresses(judge: Judge) -> Recognizer:
@@ -198,6 +219,7 @@ def own(mac_judge: Judge) -> tuple[Recognizer, ...]:
     """Return the recognizers of this module."""
     return (
         emails(),
+        ip4_addresses(),
         ip6_addresses(),
         mac_addresses(mac_judge),
         urls(),

@@ -41,9 +41,14 @@ _CONTEXT: Final = words(
 )
 _EXTENSION: Final = r"(?:[ ,]{0,2}(?i:x|ext\.?|extension)[ .:]{0,2}[0-9]{1,6})?"
 _INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,3}}[0-9]){{6,14}}{_EXTENSION}"
+_DIALLED: Final = (
+    r"\b(?:00|011[ -]?)[1-9][0-9]{0,2}[ .()/-]{1,3}[0-9](?:[ .()/-]{0,3}[0-9]){5,11}"
+    rf"{_EXTENSION}"
+)
+"""With the prefix that is dialled for abroad in place of the plus: 00, and 011 in North America."""
 _NORTH_AMERICAN: Final = (
-    rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?|\b[2-9][0-9]{{2}}[ .-])"
-    rf"[0-9]{{3}}[ .-][0-9]{{4}}{_EXTENSION}"
+    rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?|\b[2-9][0-9]{{2}}(?:[ .-]| - ))"
+    rf"[0-9]{{3}}(?:[ .-]| - )[0-9]{{4}}{_EXTENSION}"
 )
 _GROUPED: Final = (
     rf"(?:\([0-9]{{1,5}}\)|\b[0-9]{{2,6}})(?:[ ./-]{{1,2}}[0-9]{{2,8}}){{1,5}}{_EXTENSION}"
@@ -51,6 +56,7 @@ _GROUPED: Final = (
 _PLAIN: Final = rf"\b[0-9]{{7,14}}{_EXTENSION}"
 
 _INTERNATIONAL_SCORE: Final = 0.7
+_DIALLED_SCORE: Final = 0.45
 _NORTH_AMERICAN_SCORE: Final = 0.5
 _GROUPED_SCORE: Final = 0.15
 _PLAIN_SCORE: Final = 0.1
@@ -64,6 +70,7 @@ _MAX_DIGITS: Final = 15
 _NANP_DIGITS: Final = 11
 _DIGIT: Final = re.compile("[0-9]")
 _NOT_DIGITS: Final = re.compile("[^0-9]")
+_EXIT_PREFIX: Final = re.compile("^(?:00|011)")
 _GOES_ON: Final = re.compile(r"[A-Za-z0-9_\xff]|[./:-][0-9]")
 """After a match: a longer word, or a longer number, as an IP address or a time."""
 _COUNTRY_CODE: Final = re.compile(r"\+ ?\(?[0-9]{1,3}[ .()/-]{0,3}\Z")
@@ -94,6 +101,7 @@ def phones(regions: Iterable[str] = DEFAULT_REGIONS) -> Recognizer:
         category=Category.PHONE_NUMBER,
         patterns=(
             Pattern(_INTERNATIONAL, _INTERNATIONAL_SCORE),
+            Pattern(_DIALLED, _DIALLED_SCORE),
             Pattern(_NORTH_AMERICAN, _NORTH_AMERICAN_SCORE),
             Pattern(_GROUPED, _GROUPED_SCORE),
             Pattern(_PLAIN, _PLAIN_SCORE),
@@ -126,7 +134,7 @@ def _judge(plans: Gate) -> Judge:
             return ()
         if _GOES_ON.match(view, match.end):
             return ()
-        if text[0] == "+":
+        if text[0] == "+" or match.score == _DIALLED_SCORE:
             return _international(match, text)
         if _COUNTRY_CODE.search(view, max(0, match.start - _COUNTRY_CODE_CHARS), match.start):
             return ()  # the rest of a number in international form
@@ -141,11 +149,11 @@ def _continues(before: str) -> bool:
 
 def _international(match: Span, text: str) -> tuple[Span, ...]:
     number = _without_extension(text)
-    digits = _NOT_DIGITS.sub("", number)
+    digits = _EXIT_PREFIX.sub("", _NOT_DIGITS.sub("", number))
     if not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
         return ()
     end = match.end
-    if digits[0] == "1" and len(digits) > _NANP_DIGITS:
+    if text[0] == "+" and digits[0] == "1" and len(digits) > _NANP_DIGITS:
         # The plan of country code 1 has ten digits: what follows is another number.
         last = [found.end() for found in _DIGIT.finditer(text)][_NANP_DIGITS - 1]
         end = match.start + last
