@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import time
 from collections import Counter
@@ -23,15 +24,22 @@ from pii_rivals import (
 )
 
 from latensgate_enclave.ner.pool import NamesPool
+from latensgate_enclave.pii.apply import TextPart
 from latensgate_enclave.pii.engine import Tier1Engine
+from latensgate_enclave.pii.protection import Protection
+from latensgate_enclave.pii.tally import Budget
 from latensgate_enclave.pii.two_tier import TwoTierEngine
+from latensgate_shared.limits import PII_REQUEST_MAX_CHARS
+from latensgate_shared.pii_names import Direction
+from latensgate_shared.pii_policy_document import parse_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pii_rivals import Analyzer
 
     from latensgate_enclave.pii.scanner import Scanner
+    from latensgate_shared.pii_policy import Policy
 
 SIZES: Final = (200, 1_024, 4_096, 32_768)
 _MIB: Final = 1024 * 1024
@@ -145,6 +153,99 @@ def flat_memory(names: NamesPool, texts: int) -> tuple[float, float, float]:
     for number in range(texts):
         engine.scan(_new_words(number))
     return before, _resident_mib(os.getpid(), "VmRSS"), _largest_worker_mib()
+
+
+def flat_tier1(texts: int) -> tuple[float, float]:
+    """Protect requests of ever-new words and values, both ways; MiB before and after."""
+    engine, policy = Tier1Engine(), parse_policy(_BOTH_WAYS)
+    for number in range(texts // 10):
+        _protected(engine, policy, -number - 1)
+    before = _resident_mib(os.getpid(), "VmRSS")
+    for number in range(texts):
+        _protected(engine, policy, number)
+    return before, _resident_mib(os.getpid(), "VmRSS")
+
+
+def _protected(engine: Scanner, policy: Policy, number: int) -> None:
+    """Do what the enclave does for a request: surrogates to the model, windows on the way back."""
+    protection = Protection.under(
+        policy, engine, "tnt_00000000", number.to_bytes(8, "big", signed=True)
+    )
+    prompt = f"{_new_words(number)} mail w{number:x}@example.com or call +49 30 {number % 10**7:07}"
+    told = _prompted(protection, prompt)
+    passage = protection.stream(Direction.ANSWER, budget=_budget())
+    said = "".join(passage.push(told[place : place + 40]) for place in range(0, len(told), 40))
+    assert said + passage.end() == prompt
+
+
+def _prompted(protection: Protection, text: str) -> str:
+    (told,) = protection.scan_request([TextPart(text, Direction.PROMPT)], budget=_budget()).texts
+    return told
+
+
+def _budget() -> Budget:
+    return Budget(max_chars=PII_REQUEST_MAX_CHARS)
+
+
+_TO_MODEL: Final = {"action": "pseudonymise"}
+_BOTH_WAYS: Final = {"rules": {"*": {"prompt": _TO_MODEL, "answer": {"action": "mask"}}}}
+
+
+def streamed_against_batch() -> tuple[float, float]:
+    """CPU milliseconds of dense 4 KB answers, whole and in pieces of 1 to 8 characters; medians."""
+    engine, policy = Tier1Engine(), parse_policy(_BOTH_WAYS)
+    chance = random.Random(7)  # noqa: S311 -- where to cut, no secret
+    whole: list[float] = []
+    pieces: list[float] = []
+    for text in prompts("dense", 4_096):
+        cut = list(_cut(text, chance))
+        part = TextPart(text, Direction.ANSWER)
+        timed = [
+            (
+                seconds(partial(_batch, _fresh(engine, policy), part)),
+                seconds(partial(_streamed, _fresh(engine, policy), cut)),
+            )
+            for _ in range(3)
+        ]
+        whole.append(min(pair[0] for pair in timed))
+        pieces.append(min(pair[1] for pair in timed))
+    return statistics.median(whole) * 1_000, statistics.median(pieces) * 1_000
+
+
+def both_ways_ms() -> float:
+    """CPU milliseconds of the engine for a sparse 1 KB prompt and as much of an answer; median."""
+    engine, policy = Tier1Engine(), parse_policy(_BOTH_WAYS)
+
+    def run(text: str) -> None:
+        protection = _fresh(engine, policy)
+        told = _prompted(protection, text)
+        protection.scan_answer([TextPart(told, Direction.ANSWER)], budget=_budget())
+
+    best = [min(seconds(partial(run, text)) for _ in range(5)) for text in prompts("sparse", 1_024)]
+    return statistics.median(best) * 1_000
+
+
+def _fresh(engine: Scanner, policy: Policy) -> Protection:
+    return Protection.under(policy, engine, "tnt_00000000", bytes(32))
+
+
+def _cut(text: str, chance: random.Random) -> Iterator[str]:
+    place = 0
+    while place < len(text):
+        end = place + chance.randrange(1, 9)
+        yield text[place:end]
+        place = end
+
+
+def _batch(protection: Protection, part: TextPart) -> None:
+    protection.scan_answer([part], budget=_budget())
+
+
+def _streamed(protection: Protection, pieces: Iterable[str]) -> None:
+    passage = protection.stream(Direction.ANSWER, budget=_budget())
+    for piece in pieces:
+        passage.push(piece)
+    passage.end()
 
 
 def _new_words(number: int) -> str:
