@@ -249,6 +249,10 @@ def test_what_is_parsed_keeps_its_receipt(lg: Latensgate) -> None:
     answer = responses(lg).parse(model=MODEL, input="Rome", text_format=Answer)
     assert isinstance(answer.output_parsed, Answer)
     assert receipt_of(answer).audit_receipt_id == answer.audit_receipt_id
+    if openai.__version__.startswith("2."):
+        pytest.skip("pydantic warns of the items of openai 2.x themselves")
+    told = json.loads(answer.model_dump_json())  # warnings of pydantic are errors here
+    assert told["output"][0]["content"][0]["parsed"] == answer.output_parsed.model_dump()
 
 
 @needs_responses

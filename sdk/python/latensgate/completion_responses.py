@@ -28,6 +28,9 @@ class ConfidentialResponse(Checkable, Response):
 class ConfidentialParsedResponse(Checkable, ParsedResponse[ContentT], Generic[ContentT]):
     """The answer of ``responses.parse``, checked like ``ConfidentialResponse``."""
 
+    if not TYPE_CHECKING:  # each item is written as what it is; pydantic would warn of each of them
+        output: list[Any]
+
     @classmethod
     def of(cls, parsed: ParsedResponse[Any], receipt: AnswerReceipt | None) -> Self:
         """Take over a parsed answer as it is; what was parsed in it keeps its type."""
