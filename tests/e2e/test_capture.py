@@ -47,6 +47,10 @@ def quiet(scenes: Callable[..., Scene]) -> Scene:
 
 
 NOT_OF_A_REQUEST = {
+    ErrorCode.ERR_HELD: "of a tenant with approvers; tests/e2e/test_holds.py",
+    ErrorCode.ERR_HOLD_DENIED: "answers a decision; tests/e2e/test_holds.py",
+    ErrorCode.ERR_HOLD_EXPIRED: "answers a decision; tests/attacks/test_attack_holds.py",
+    ErrorCode.ERR_OUTCOME_UNKNOWN: "answers a decision; tests/attacks/test_attack_holds.py",
     ErrorCode.ERR_KMS_KEY_UNFIT: "answers configure_kms; tests/attacks/test_attack_kms.py",
     ErrorCode.ERR_RATE_LIMITED: "answers a freshness proof; tests/unit/enclave/test_service.py",
     ErrorCode.ERR_OVERLOADED: "below: places taken, before anything is sent",
