@@ -178,7 +178,7 @@ def test_what_cannot_be_asked_is_a_fault_of_the_command_line(
 
 
 def test_a_refusal_ends_the_command(machine: Machine, client: FakeClient) -> None:
-    request = httpx.Request("POST", "https://gateway.invalid")
+    request: Any = httpx.Request("POST", "https://gateway.invalid")
     client.answer = openai.APIConnectionError(request=request)
     assert machine.run("policy", "explain", "x").exit_code == ExitCode.UNREACHABLE
 
@@ -187,8 +187,15 @@ def test_a_client_is_made_as_the_command_line_says(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made: list[dict[str, object]] = []
-    monkeypatch.setattr(module, "Latensgate", lambda **given: made.append(given))
-    monkeypatch.setattr(module, "tls_context", lambda _: True)
+
+    def make(**given: object) -> None:
+        made.append(given)
+
+    def trusted(_ca_file: Path) -> bool:
+        return True
+
+    monkeypatch.setattr(module, "Latensgate", make)
+    monkeypatch.setattr(module, "tls_context", trusted)
     module.sealed_client(Wanted(tenant="tnt_a3f9c42b", ca_file=tmp_path / "ca.pem"))
     module.sealed_client(Wanted(simulated=True), policy={}, tenant_root="ab")
     assert made[0]["http_client"] is not None
