@@ -14,7 +14,7 @@ from latensgate_shared.hold import (
     copied,
     plan_digest,
 )
-from latensgate_shared.limits import HOLD_MAX_S, HOLD_REQUEST_MAX_BYTES, HOLD_STATE_MAX_BYTES
+from latensgate_shared.limits import HOLD_MAX_S, HOLD_REQUEST_MAX_BYTES
 from latensgate_shared.pii_names import Category, Direction
 from latensgate_shared.pii_policy import NO_OPINION, PolicyError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latensgate_enclave.pii.protection import Protection
     from latensgate_enclave.record import Record
     from latensgate_enclave.steps import Opened, Parts
+    from latensgate_shared.pii_policy import HoldTerms
     from latensgate_shared.settings import TenantSettings
 
 _ATTACHED: Final = Category.ATTACHMENT.value
@@ -99,8 +100,8 @@ class Holding:
             raise PolicyError(
                 "settings.approvers", "the policy holds this request, and nobody may approve it"
             )
-        notice = self._held(self.settings, [call.body for call in calls], counts, record)
-        raise HeldError(notice)
+        terms, bodies = protection.policy.hold, [call.body for call in calls]
+        raise HeldError(self._held(self.settings, bodies, counts, record, terms))
 
     def _held(
         self,
@@ -108,15 +109,16 @@ class Holding:
         bodies: Sequence[bytes],
         counts: dict[str, dict[str, int]],
         record: Record,
+        terms: HoldTerms,
     ) -> HoldNotice:
-        entropy, terms = self.parts.environment.entropy, self._policy_terms(record)
+        entropy = self.parts.environment.entropy
         salt, pending_id = entropy(PLAN_SALT_BYTES), "hld_" + entropy(PENDING_ID_BYTES).hex()
         outer = self.opened.outer
         if self.opened.size_bytes > HOLD_REQUEST_MAX_BYTES:
             raise TooLargeError(f"at most {HOLD_REQUEST_MAX_BYTES} sealed bytes can be held")
         state = PendingState(
             pending_id=pending_id,
-            expires_at=self.parts.clock.now_s() + terms[0],
+            expires_at=self.parts.clock.now_s() + (terms.expires_s or HOLD_MAX_S),
             attestation_hash=outer.attestation_hash,
             model=outer.model,
             tenant_id=outer.tenant_id,
@@ -130,23 +132,13 @@ class Holding:
             plan_salt=salt,
             plan_digest=plan_digest(salt, bodies),
             counts=counts,
-            show_content=terms[1],
+            show_content=bool(terms.show_content),
         )
         sealed = self.parts.holds.seal(state)
-        if len(sealed) > HOLD_STATE_MAX_BYTES:
-            raise TooLargeError("hold: the state is longer than it may be")
         record.pending = Pending(pending_id, state.expires_at, sealed)
         record.hold = {"pending_id": pending_id, "plan_digest": state.plan_digest}
         names = tuple([each.name for each in settings.approvers])
         return HoldNotice(pending_id, state.plan_digest, state.expires_at, copied(counts), names)
-
-    @staticmethod
-    def _policy_terms(record: Record) -> tuple[int, bool]:
-        """Return for how many seconds it is held, and whether approvers see content."""
-        terms = None if record.protection is None else record.protection.policy.hold
-        if terms is None:
-            return HOLD_MAX_S, False
-        return terms.expires_s or HOLD_MAX_S, bool(terms.show_content)
 
 
 def _with_attachments(protection: Protection, record: Record) -> dict[str, dict[str, int]]:

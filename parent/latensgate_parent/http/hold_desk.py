@@ -124,8 +124,16 @@ class HoldDesk:
         try:
             answer, view = await self.fleet.named(hold.enclave).view(call, _body(hold))
         except EnclaveError as error:
+            await self._lost(hold, error)
             raise _told(error) from None
         return hold, answer, view
+
+    async def _lost(self, hold: StoredHold, error: EnclaveError) -> None:
+        """Tell whoever polls, if the enclave says that it does not hold this request."""
+        if error.code is ErrorCode.ERR_HOLD_LOST and await self.store.claim_hold(
+            hold.tenant_id, hold.pending_id, self.holder
+        ):
+            self._settle(hold, HoldState.LOST)
 
     async def decide(
         self, tenant_id: str, pending_id: str, decision: bytes, correlation_id: str

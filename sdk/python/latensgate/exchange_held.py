@@ -135,6 +135,7 @@ def held_answer(exchange: Exchange, pending_id: str, headers: Headers) -> Talk:
             return (yield from _asked_anew(exchange, held, headers))
         if reply.retry and not reply.sealed:
             return reply  # of the way, not of the request
+        reply = replace(reply, retry=False)  # asking for it again would find nothing
     exchange.held.drop(pending_id)
     return reply
 

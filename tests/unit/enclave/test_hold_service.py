@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from enclave_client import chat, is_hash_of, open_told
@@ -18,11 +19,12 @@ from hold_examples import (
     with_xwing,
 )
 from hold_states import state
-from latensgate_enclave.holds import Holds
+from latensgate_enclave.holds import Holds, PendingState
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.hold import Decision
 from latensgate_shared.hold_view import open_view, verify_view
-from latensgate_shared.strict_json import JSONObject
+from latensgate_shared.settings import parse_settings
+from latensgate_shared.strict_json import JSONObject, JSONValue
 
 
 @in_loop
@@ -243,3 +245,53 @@ def test_only_so_many_decided_ones_are_remembered() -> None:
     with pytest.raises(LatensgateError) as caught:
         holds.spend(state(2, expires_at=20), 10)
     assert caught.value.code is ErrorCode.ERR_OUTCOME_UNKNOWN
+
+
+@in_loop
+async def test_a_request_that_is_too_long_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latensgate_enclave.holding.HOLD_REQUEST_MAX_BYTES", 10)
+    async with bench() as made:
+        await made.open()
+        asked, sink = await told_of(made, document=settings())
+        assert open_told(asked, sink).code is ErrorCode.ERR_TOO_LARGE
+        assert models_asked(made) == []
+
+
+@in_loop
+async def test_what_lies_across_two_texts_is_held_too() -> None:
+    async with bench() as made:
+        await made.open()
+        content: list[JSONValue] = [
+            {"type": "text", "text": "Write to bob@exa"},
+            {"type": "text", "text": "mple.com"},
+        ]
+        body: JSONObject = {"model": MODEL, "messages": [{"role": "user", "content": content}]}
+        kept = await held(made, body)
+        assert kept.told.code is ErrorCode.ERR_HELD
+        assert (await kept.decide(ANN.says(kept.notice))).code is None
+
+
+@in_loop
+async def test_a_stream_that_takes_too_long_ends() -> None:
+    async with bench(model_timeout_ms=300) as made:
+        await made.open()
+        kept = await held(made, stream=True)
+        made.cloud.hold.clear()
+        told = await kept.decide(ANN.says(kept.notice))
+        made.cloud.hold.set()
+        assert told.code is ErrorCode.ERR_UPSTREAM_TIMEOUT
+
+
+def test_settings_of_so_many_tenants_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latensgate_enclave.holds.RECEIPT_TENANTS_MAX_COUNT", 1)
+    holds, one = Holds(), state(1, expires_at=9)
+    for name in ("tnt_00000000", "tnt_00000001"):
+        document = ROOT.document(name, 7, approvers=[ANN.member()])
+        holds.seen(parse_settings(document))
+    assert holds.oldest_admitted(replace_root(one, "tnt_00000000")) == 1  # forgotten
+    assert holds.oldest_admitted(replace_root(one, "tnt_00000001")) == 7
+    assert repr(one) == f"<PendingState {one.pending_id}>"
+
+
+def replace_root(one: PendingState, tenant_id: str) -> PendingState:
+    return msgspec.structs.replace(one, tenant_root=ROOT.public, tenant_id=tenant_id)

@@ -227,6 +227,15 @@ def test_approvers_see_lists_and_views(made: SurfaceBench) -> None:
     assert "/secret" not in refused.text
 
 
+def test_who_looks_finds_out_that_it_is_lost(made: SurfaceBench) -> None:
+    key = made.key("approvals:write")
+    url = f"/api/approvals/{ID}?approver={'00' * 32}"
+    made.holding.enclave = None
+    assert made.ask("GET", url, key).status_code == 409
+    assert state_of(made) == "lost"
+    assert made.ask("GET", url, key).status_code == 409
+
+
 def test_others_find_nothing(made: SurfaceBench) -> None:
     key = made.key("admin", tenant=OTHER_TENANT)
     for method, url, body in (
