@@ -71,6 +71,7 @@ def test_a_conversation_streams(product: GatewayStack, monkeypatch: pytest.Monke
 def test_an_unknown_model_is_refused_inside_the_seal(product: GatewayStack) -> None:
     answer = told(product, "chat", SIMULATED, "--model", "no-such-model", "Hello.")
     assert (answer["exit_code"], answer["code"]) == (ExitCode.REFUSED, "ERR_MODEL_UNKNOWN")
+    assert "ERR_" not in answer["message"]  # the code has a member of its own
 
 
 def test_without_the_word_nothing_is_sealed(product: GatewayStack) -> None:

@@ -190,10 +190,8 @@ def told(error: openai.OpenAIError) -> tuple[Failure, AnswerReceipt | None]:
     if isinstance(error, LatensgateClientError):
         code = error.error_code
         quoted = error.correlation_id and printable(error.correlation_id)
-        failure = Failure(
-            exit_code_of(code), printable(error.message), error.hint, code.name, quoted
-        )
-        return failure, error.receipt
+        text = printable(error.message.removeprefix(f"{code.name}: "))  # it has a place of its own
+        return Failure(exit_code_of(code), text, error.hint, code.name, quoted), error.receipt
     if isinstance(error, openai.APIConnectionError):
         hint = "Check the address and the network; latensgate doctor goes the whole way."
         return Failure(ExitCode.UNREACHABLE, _connection_words(error), hint), None

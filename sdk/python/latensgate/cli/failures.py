@@ -13,7 +13,7 @@ from latensgate.gateway.errors import (
     GatewayRefusedError,
     GatewayUnreachableError,
 )
-from latensgate.verify.errors import ConfigurationError, VerificationError
+from latensgate.verify.errors import VerificationError
 from latensgate_shared.errors import ErrorCode, LatensgateError
 
 if TYPE_CHECKING:
@@ -105,6 +105,6 @@ def _hint(error: LatensgateError) -> str:
         return "Check the address and the network; latensgate doctor goes the whole way."
     if isinstance(error, GatewayAnswerMalformedError):
         return "Check that the base URL is a Latensgate gateway of this version."
-    if isinstance(error, ConfigurationError):
+    if error.code is ErrorCode.ERR_CONFIGURATION:
         return ""  # its text says what is expected
     return error.code.hint

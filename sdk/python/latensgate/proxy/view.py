@@ -43,9 +43,10 @@ class JSONLines:
         Thread(target=self._write, name="lines", daemon=True).start()
 
     def _write(self) -> None:
-        while True:
-            sys.stdout.write(json.dumps(self._unread.get()) + "\n")
-            sys.stdout.flush()
+        with suppress(OSError, ValueError):  # the program went away: requests go on
+            while True:
+                sys.stdout.write(json.dumps(self._unread.get()) + "\n")
+                sys.stdout.flush()
 
     def _tell(self, value: JSONObject) -> None:
         with suppress(Full):
