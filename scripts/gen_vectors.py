@@ -21,6 +21,7 @@ from vectors import (
     records,
     releases,
     requests,
+    settings,
     small,
 )
 from vectors.case import Case, write_folder
@@ -48,6 +49,7 @@ def folders() -> dict[str, list[Case]]:
         "record": records.records(),
         "releases": releases.cases(),
         "request": requests.cases(),
+        "settings": settings.cases(),
         "usage": exchanges.usage(),
     }
 

@@ -30,6 +30,7 @@ from latensgate_shared.manifest import (
 )
 from latensgate_shared.messages import Outer
 from latensgate_shared.receipts import receipt_hash
+from latensgate_shared.settings import verify_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +183,16 @@ def _verify_usage(arguments: Arguments) -> JSONObject:
     return totals.to_json()
 
 
+def _verify_settings(arguments: Arguments) -> JSONObject:
+    found = verify_settings(
+        arguments.base64("document_base64"),
+        root=arguments.hex("tenant_root_hex"),
+        tenant_id=arguments.text("tenant_id"),
+        min_version=arguments.integer("min_version"),
+    )
+    return {"version": found.version, "digest": found.digest}
+
+
 def _verify_key_policy(arguments: Arguments) -> JSONObject:
     given = arguments.object("parameters")
     names = [member.name for member in fields(KeyPolicyParameters)]
@@ -199,5 +210,6 @@ OPERATIONS: Final[dict[str, Callable[[Arguments], JSONObject]]] = {
     "verify_document": _verify_document,
     "verify_key_policy": _verify_key_policy,
     "verify_receipt": _verify_receipt,
+    "verify_settings": _verify_settings,
     "verify_usage": _verify_usage,
 }
