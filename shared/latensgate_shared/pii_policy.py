@@ -217,7 +217,8 @@ class Policy:
             for allowed in sorted(sorted(allowed) for allowed in self.exempting)
         ]
         terms: JSONObject = {} if self.hold == HoldTerms() else {"hold": self.hold.to_json()}
-        return terms | {
+        return {
+            **terms,
             "rules": _described(self.rules),
             "exempting": exempting,
             "deny": [*sorted(self.deny)],
