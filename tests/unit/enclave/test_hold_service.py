@@ -295,3 +295,17 @@ def test_settings_of_so_many_tenants_are_remembered(monkeypatch: pytest.MonkeyPa
 
 def replace_root(one: PendingState, tenant_id: str) -> PendingState:
     return msgspec.structs.replace(one, tenant_root=ROOT.public, tenant_id=tenant_id)
+
+
+@in_loop
+async def test_what_is_found_and_not_held_is_not_counted_as_held() -> None:
+    async with bench() as made:
+        await made.open()
+        rules: JSONObject = {
+            "EMAIL_ADDRESS": {"prompt": {"action": "allow", "hold": True}},
+            "IP_ADDRESS": {"prompt": {"action": "flag"}},
+        }
+        kept = await held(
+            made, chat(f"{EMAIL} at 192.0.2.17"), document=settings(policy={"rules": rules})
+        )
+        assert kept.notice.counts == {"EMAIL_ADDRESS": {"prompt": 1}}
