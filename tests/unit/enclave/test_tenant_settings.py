@@ -9,6 +9,7 @@ import pytest
 from enclave_client import EMAIL, ask, chat, fields, tell
 from enclave_doubles import TENANT, Bench, bench, in_loop, nothing
 from latensgate_enclave import pipeline as pipeline_module
+from latensgate_enclave import tenant_settings
 from latensgate_enclave.pii import parse_floor
 from latensgate_enclave.pipeline import Pipeline
 from latensgate_enclave.protect import prepare
@@ -190,6 +191,24 @@ def test_a_book_is_bounded_in_bytes_too() -> None:
     assert book.known(large) is None  # larger than the whole book: read each time
     demanded(book, documents[0], tenant_root=ROOT.public)
     assert book.known(documents[0]) is not None  # and its bytes were given back
+
+
+def test_a_document_that_two_threads_read_at_once_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = ROOT.document(TENANT, 1)
+    book = SettingsBook(max_bytes=len(document))
+    parse = [parse_settings]
+
+    def slowly(given: bytes) -> object:
+        if parse:  # meanwhile another one reads it, too
+            parse.pop()
+            demanded(book, document, tenant_root=ROOT.public)
+        return parse_settings(given)
+
+    monkeypatch.setattr(tenant_settings, "parse_settings", slowly)
+    demanded(book, document, tenant_root=ROOT.public)
+    assert book.known(document) is not None  # counted twice it would not fit
 
 
 @pytest.mark.parametrize(

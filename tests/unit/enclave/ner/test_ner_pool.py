@@ -273,6 +273,22 @@ def test_a_long_text_lets_others_in_between() -> None:
         assert len(long[0]) == 8_000
 
 
+def test_who_waits_leaves_workers_for_the_next_in_line() -> None:
+    with pool(workers=2) as names:
+        found: list[int] = []
+        text = "Ann Lee is SLOW.\n" * 2_000  # some eight pieces
+
+        def find() -> None:
+            found.append(len(names.find(text)))
+
+        threads = [threading.Thread(target=find) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [2_000] * 4
+
+
 def test_a_worker_that_has_ended_does_not_keep_a_core_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
