@@ -532,11 +532,17 @@ def tenant_key(made: Bench) -> tuple[KMSEnvelope, bytes]:
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_outcomes_follow_from_the_block_of_the_code(code: ErrorCode) -> None:
     outcome = outcome_of(WireError(code, "x"))
-    if code is ErrorCode.ERR_CANCELLED:
-        assert outcome == "cancelled"
+    named = {ErrorCode.ERR_CANCELLED: "cancelled", ErrorCode.ERR_HELD: "held"}
+    if code in named:
+        assert outcome == named[code]
     else:
         behind = code.number // 100 in {6, 9}
         assert outcome == ("failed" if behind else "refused")
+
+
+def test_an_answer_of_a_dry_run_is_named_so() -> None:
+    assert (outcome_of(None), outcome_of(None, dry_run=True)) == ("answered", "dry_run")
+    assert outcome_of(WireError(ErrorCode.ERR_TOO_LARGE, "x"), dry_run=True) == "refused"
 
 
 def test_a_wire_error_names_the_field_only_where_there_is_one() -> None:
