@@ -205,8 +205,7 @@ class Session:
                 self._time_uploads()
                 # After the first steps of the calls that came whole: what they send goes along.
                 self._loop.call_soon(self._flush)
-                if self._transport.get_write_buffer_size():
-                    await self._writer.drain()
+                await self._writer.drain()
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
         except OSError:
