@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, case, delete, literal, literal_column, select, update
+from sqlalchemy import LargeBinary, bindparam, case, delete, literal, literal_column, select, update
 
 from latensgate_parent.store.database import every, first, given, insertion, stored
 from latensgate_parent.store.held_forms import HoldState, StoredHold
@@ -39,9 +39,8 @@ class Held:
             .values(state=literal_column("'running'"), holder=bindparam("by"))
         )
         ends = bindparam("state_after") != literal_column("'pending'")
-        emptied = {
-            name: case((ends, literal_column("x''")), else_=HELD.columns[name]) for name in _SEALED
-        }
+        nothing = literal_column("x''", LargeBinary())
+        emptied = {name: case((ends, nothing), else_=HELD.columns[name]) for name in _SEALED}
         self._hold_settle = database.prepare(
             update(HELD)
             .where(one, _RUNNING)
