@@ -11,6 +11,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Never, TypeAlias, TypeVar
 
+from latensgate_parent.store.daily import DayCount
 from latensgate_parent.store.held_forms import HoldState, StoredHold
 from latensgate_parent.store.interfaces import (
     APIKey,
@@ -220,3 +221,10 @@ class FaultyStore(Store):
 
     async def aclose(self) -> None:
         await self._store.aclose()
+
+    async def daily_counts(
+        self, tenant_id: str, since_s: int | None, until_s: int | None
+    ) -> Sequence[DayCount]:
+        return await self._cross(
+            "daily_counts", self._store.daily_counts(tenant_id, since_s, until_s)
+        )

@@ -338,11 +338,12 @@ class _Held(_Shelf):
     async def holds(self, tenant_id: str, limit: int) -> Sequence[StoredHold]:
         await self._step()
         own = [each for each in self._held.values() if each.tenant_id == tenant_id]
-        empty = {"sealed_request": b"", "settings": b"", "pending_state": b""}
         bare = [
             replace(
                 each,
-                **empty,
+                sealed_request=b"",
+                settings=b"",
+                pending_state=b"",
                 answer=None if each.answer is None else replace(each.answer, body=b""),
             )
             for each in own

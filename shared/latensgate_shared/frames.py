@@ -14,6 +14,7 @@ wait; this class holds at most one incomplete frame.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from latensgate_shared import cbor, limits
@@ -370,19 +371,12 @@ def _request(call_id: int, operation: str, head: _Members) -> Request:
     return Request(call_id, operation, _head(head))
 
 
-def _answer_head(call_id: int, head: _Members) -> Head:
-    return Head(call_id, _head(head))
-
-
-def _end(call_id: int, head: _Members) -> End:
-    return End(call_id, _head(head))
+def _with_head(make: type[Head | End], call_id: int, head: _Members) -> Head | End:
+    return make(call_id, _head(head))
 
 
 _SCALARS: Final = frozenset({int, bytes, str, bool, type(None)})
-_FLAT: Final[Mapping[bytes, type[Head | End]]] = {
-    bytes((0x83, Kind.HEAD)): Head,
-    bytes((0x83, Kind.END)): End,
-}
+_FLAT: Final = {bytes((0x83, Kind.HEAD)): Head, bytes((0x83, Kind.END)): End}
 """First two bytes of a frame (array of 3, kind) → what it is."""
 
 
@@ -393,9 +387,9 @@ def _error(call_id: int, name: str) -> Error:
 _FORMS: Final[Mapping[int, tuple[tuple[type, ...], Callable[..., Event]]]] = {
     Kind.REQUEST: ((int, str, dict), _request),
     Kind.ACCEPTED: ((int,), Accepted),
-    Kind.HEAD: ((int, dict), _answer_head),
+    Kind.HEAD: ((int, dict), partial(_with_head, Head)),
     Kind.CHUNK: ((int, bytes), Chunk),
-    Kind.END: ((int, dict), _end),
+    Kind.END: ((int, dict), partial(_with_head, End)),
     Kind.ERROR: ((int, str), _error),
     Kind.CANCEL: ((int,), Cancel),
     Kind.PING: ((int,), Ping),

@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from gateway_stack import GatewayStack, StackOptions, gateway_stack
+from gateway_stack import GatewayStack, gateway_stack
 from latensgate import AsyncLatensgate, HeldError, Latensgate
 from latensgate.cli.__main__ import cli
 from latensgate.errors import HoldDenied, LatensgateClientError, NotFound
 from latensgate_shared.errors import ErrorCode
+from latensgate_sim.dev_stack import StackOptions
 
 EMAIL = "held.caller@example.com"
 DRAFT = """

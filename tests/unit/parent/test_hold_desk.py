@@ -265,11 +265,13 @@ def test_of_two_decisions_one_is_presented(made: SurfaceBench) -> None:
     assert state_of(made) == "unknown"
 
 
-def test_a_claim_that_another_parent_won(made: SurfaceBench) -> None:
+def test_a_claim_that_another_parent_won(
+    made: SurfaceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def lose(*_: object) -> bool:
         return False
 
-    made.store.claim_hold = lose  # type: ignore[method-assign]  # as another parent would
+    monkeypatch.setattr(made.store, "claim_hold", lose)
     assert decide(made) == 400
 
 
