@@ -159,7 +159,8 @@ class Record:
     def private_part(self) -> JSONObject:
         """Return the private part of the receipt (docs/spec/receipts.md)."""
         held: JSONObject = {} if self.hold is None else {"hold": self.hold}
-        return held | {
+        return {
+            **held,
             "request_id": self.request_id,
             "opened": self.hashes.get("opened"),
             "forwarded": self.hashes.get("forwarded"),

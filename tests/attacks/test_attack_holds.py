@@ -185,9 +185,11 @@ async def test_a_plan_that_comes_out_otherwise_is_not_sent(monkeypatch: pytest.M
         await made.open()
         kept = await held(made)
         other = "sha384:" + "00" * 48
-        monkeypatch.setattr(
-            "latensgate_enclave.hold_service.plan_digest", lambda _salt, _bodies: other
-        )
+
+        def otherwise(*_: object) -> str:
+            return other
+
+        monkeypatch.setattr("latensgate_enclave.hold_service.plan_digest", otherwise)
         told = await kept.decide(ANN.says(kept.notice))
         assert told.code is ErrorCode.ERR_HOLD_LOST
         assert models_asked(made) == []

@@ -85,7 +85,7 @@ async def test_the_plan_is_what_is_forwarded() -> None:
             rules={"EMAIL_ADDRESS": {"prompt": {"action": "pseudonymise", "hold": True}}}
         )
         ann = with_xwing()
-        document = settings(ann, policy=masked | {"hold": {"show_content": True}})
+        document = settings(ann, policy={**masked, "hold": {"show_content": True}})
         kept = await held(made, chat(f"Write to {EMAIL}"), document=document)
         shown = await kept.view(ann)
         assert shown.sealed
