@@ -7,7 +7,6 @@ enclave knows of. Only then is the decision taken, once.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -236,23 +235,13 @@ class HeldRequests:
             answer = of_kind(await upstream.converse(call, record.witness), ChatAnswer)
             record.add_usage(answer.usage)
             return answer
-        deadline_ms = self._parts.configuration.policy.calls.model_timeout_ms
-        answers = False
-        try:
-            async with asyncio.timeout(deadline_ms / 1000):
-                async with upstream.converse_stream(call, record.witness) as pieces:
-                    answers = True
-                    async for deltas in pieces:
-                        collected.add(deltas)
-        except TimeoutError:
-            raise LatensgateError(
-                "model: no whole answer in time", code=ErrorCode.ERR_UPSTREAM_TIMEOUT
-            ) from None
-        finally:  # a stream that is cut has cost something, too, and some never tell what
-            if collected.usage is not None:
-                record.add_usage(collected.usage)
-            elif answers:
-                record.add_usage(estimated_usage(len(call.body), collected.size_bytes))
+        async with upstream.converse_stream(call, record.witness) as pieces:  # has a deadline
+            try:
+                async for deltas in pieces:
+                    collected.add(deltas)
+            finally:  # a stream that is cut has cost something, too, and some never tell what
+                estimated = estimated_usage(len(call.body), collected.size_bytes)
+                record.add_usage(collected.usage or estimated)
         return await self._pipeline.work(LONG_BYTES, record.tenant_id, collected.answer)
 
 

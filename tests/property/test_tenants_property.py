@@ -77,6 +77,7 @@ class Fleet:
     """For each tenant a stand-in: a true enclave numbers receipts by tenant, too."""
 
     of: dict[str, StandInEnclave] = field(default_factory=dict[str, StandInEnclave])
+    name: str = "stand-in"
 
     def holder_of(self, key_id: str) -> Enclave:
         if key_id != KEY_ID.hex():
