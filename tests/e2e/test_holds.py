@@ -22,6 +22,7 @@ from latensgate.cli.__main__ import cli
 from latensgate.errors import HoldDenied, LatensgateClientError, NotFound
 from latensgate_shared.errors import ErrorCode
 from latensgate_sim.dev_stack import StackOptions
+from proxy_process import proxy_process
 
 EMAIL = "held.caller@example.com"
 DRAFT = """
@@ -251,3 +252,66 @@ def _poll_until_known(asking: Latensgate, held: HeldError) -> None:
     while time.monotonic() < ends:
         assert asking.holds.poll(held) is None
         time.sleep(0.2)
+
+
+def test_the_proxy_tells_of_a_hold_and_hands_out_its_answer(office: Office) -> None:
+    """What an application sees that knows OpenAI's protocol and nothing of ours."""
+    environment = {**office.stack.environment, "LATENSGATE_TENANT_ROOT": office.root}
+    with proxy_process(environment) as proxy, httpx.Client(timeout=60, trust_env=False) as http:
+        model = http.get(f"{proxy.base_url}/models").json()["data"][0]["id"]
+        asked = {"model": model, "messages": ASKED}
+        refused = http.post(f"{proxy.base_url}/chat/completions", json=asked)
+        assert refused.status_code == 403
+        error = refused.json()["error"]
+        assert error["code"] == "ERR_HELD"
+        told = error["hold"]
+        assert set(told) == {"approvers", "counts", "expires_at", "pending_id", "plan_digest"}
+        assert (told["approvers"], told["counts"]) == (["Ann"], {"EMAIL_ADDRESS": {"prompt": 1}})
+        place = f"/v1/holds/{told['pending_id']}"
+        assert refused.headers["latensgate-hold"] == told["pending_id"]
+        assert refused.headers["location"] == place
+        waits = http.get(f"{proxy.root}{place}")
+        assert (waits.status_code, waits.json()["error"]["hold"]) == (403, told)
+        streamed = http.post(f"{proxy.base_url}/chat/completions", json={**asked, "stream": True})
+        assert '"ERR_HELD"' in streamed.text
+        assert '"pending_id"' in streamed.text
+        assert office.decide("approve", told["pending_id"])["code"] == 0
+        ends = time.monotonic() + 30
+        while (answer := http.get(f"{proxy.root}{place}")).status_code == 403:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert answer.status_code == 200
+        assert EMAIL in answer.json()["choices"][0]["message"]["content"]
+        assert answer.headers["latensgate-receipt"].startswith("aud_")
+        gone = http.get(f"{proxy.root}{place}")
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "ERR_NOT_FOUND")
+        assert http.post(f"{proxy.root}{place}", json={}).status_code == 405
+        assert http.get(f"{proxy.base_url}/holds/hld_x").status_code == 404
+
+
+def test_the_command_says_what_it_refuses(office: Office, tmp_path: Path) -> None:
+    unknown = "hld_" + "0" * 32
+    missing = run(office.stack, "approvals", "deny", unknown, "--simulated", "--yes")
+    assert (missing["code"], missing["verdict"]) == (21, "refused")
+    with office.client() as asking:
+        held = held_by(asking)
+    words = ("approvals", "approve", held.pending_id, "--simulated")
+    unasked = run(office.stack, *words)  # no --yes, and nobody to ask
+    assert unasked["code"] == 2
+    stranger = str(tmp_path / "stranger.json")
+    key = run(office.stack, "approvals", "keygen", "--name", "Eve", "--approver-key", stranger)
+    assert key["code"] == 0
+    again = run(office.stack, "approvals", "keygen", "--approver-key", stranger)
+    assert again["code"] == 2
+    refused = run(office.stack, *words, "--yes", "--approver-key", stranger)
+    assert (refused["code"], refused["verdict"]) == (21, "refused")
+    environment = {**office.stack.environment, "LATENSGATE_TENANT": office.stack.tenant_id}
+    no = CliRunner().invoke(cli, list(words), env=environment, input="n\n")
+    assert no.exit_code != 0
+    assert EMAIL in no.output  # it was shown first
+    listed = run(office.stack, "approvals", "list")
+    assert held.pending_id in json.dumps(listed["approvals"])  # it still waits
+    yes = CliRunner().invoke(cli, ["approvals", "deny", *words[2:]], env=environment, input="y\n")
+    assert (yes.exit_code, "Denied" in yes.output) == (0, True)
+    ended = run(office.stack, "approvals", "list", "--all")
+    assert '"denied"' in json.dumps(ended["approvals"])

@@ -43,6 +43,15 @@ ASKED_ANEW_MAX_COUNT: Final = 3
 """How often a request that was lost is asked anew: whoever says so is not authenticated."""
 _PENDING_ID: Final = re.compile(r"hld_[0-9a-f]{32}")
 _OF_STREAMS: Final = ("stream", "stream_options")
+_ENDS: Final = frozenset(
+    {
+        ErrorCode.ERR_HOLD_EXPIRED,
+        ErrorCode.ERR_HOLD_LOST,
+        ErrorCode.ERR_NOT_FOUND,
+        ErrorCode.ERR_OUTCOME_UNKNOWN,
+    }
+)
+"""What the gateway says of requests that have no answer any more."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -133,8 +142,8 @@ def held_answer(exchange: Exchange, pending_id: str, headers: Headers) -> Talk:
             return replace(reply, hold=held.notice)
         if reply.code is ErrorCode.ERR_HOLD_LOST and held.anew < ASKED_ANEW_MAX_COUNT:
             return (yield from _asked_anew(exchange, held, headers))
-        if reply.retry and not reply.sealed:
-            return reply  # of the way, not of the request
+        if not reply.sealed and reply.code not in _ENDS:
+            return reply  # of the way, not of the request: its secret is still worth something
         reply = replace(reply, retry=False)  # asking for it again would find nothing
     exchange.held.drop(pending_id)
     return reply

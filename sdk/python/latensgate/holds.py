@@ -52,7 +52,8 @@ class Holds:
         pending_id = _id_of(held)
         try:
             return self._client.get(
-                f"/holds/{pending_id}", cast_to=cast("Any", _kind(_calls(self._client), pending_id))
+                f"/holds/{pending_id}",
+                cast_to=cast("Any", answer_kind(_calls(self._client), pending_id)),
             )
         except HeldError as error:
             if error.pending_id == pending_id:
@@ -78,7 +79,7 @@ class Holds:
             LatensgateClientError: As ``poll``.
         """
         ends = None if timeout is None else time.monotonic() + timeout
-        for pause in _pauses(interval):
+        for pause in pauses(interval):
             try:
                 answer = self.poll(held)
             except HeldError as error:
@@ -102,7 +103,8 @@ class AsyncHolds:
         pending_id = _id_of(held)
         try:
             return await self._client.get(
-                f"/holds/{pending_id}", cast_to=cast("Any", _kind(_calls(self._client), pending_id))
+                f"/holds/{pending_id}",
+                cast_to=cast("Any", answer_kind(_calls(self._client), pending_id)),
             )
         except HeldError as error:
             if error.pending_id == pending_id:
@@ -118,7 +120,7 @@ class AsyncHolds:
     ) -> Answer:
         """As ``Holds.wait``."""
         ends = None if timeout is None else time.monotonic() + timeout
-        for pause in _pauses(interval):
+        for pause in pauses(interval):
             try:
                 answer = await self.poll(held)
             except HeldError as error:
@@ -135,7 +137,8 @@ def _id_of(held: HeldError | str) -> str:
     return checked_pending_id(held.pending_id if isinstance(held, HeldError) else held)
 
 
-def _pauses(interval: float) -> Iterator[float]:
+def pauses(interval: float) -> Iterator[float]:
+    """Yield seconds between questions, for ever."""
     pause = interval
     while True:
         yield pause
@@ -146,7 +149,7 @@ def _calls(client: Latensgate | AsyncLatensgate) -> HeldCalls:
     return vars(client)["_shared"].trust.exchange.held  # type: ignore[no-any-return]  # of ours
 
 
-def _kind(calls: HeldCalls, pending_id: str) -> type[object]:
+def answer_kind(calls: HeldCalls, pending_id: str) -> type[object]:
     """Return what the answer is read into."""
     held = calls.find(pending_id)
     operation = "" if held is None else held.operation
