@@ -34,7 +34,7 @@ _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)+")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[!-~]++(?:[ \t]++[!-~]++)*+")
+_VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ ResponseEvent: TypeAlias = "ResponseHead | bytes | ResponseEnd"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 _FIELD: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+"
-    rb"((?:[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*+)?+)[ \t]*+"
+    rb"((?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*+"
 )
 _LENGTH: Final = re.compile(r"[0-9]{1,15}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % HTTP_CHUNK_SIZE_MAX_DIGITS)

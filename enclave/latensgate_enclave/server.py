@@ -80,5 +80,8 @@ class Server:
             await Session(self._service, self._room, self._events, writer).run(reader)
         except asyncio.CancelledError:
             pass  # the drain has ended; the session has cancelled its calls
+        except Exception:  # noqa: BLE001  # Python 3.11.2 would keep its text, and the connection
+            self._events.emit(Event.INTERNAL)
+            writer.transport.abort()
         finally:
             self._sessions.discard(task)

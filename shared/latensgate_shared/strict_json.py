@@ -148,8 +148,10 @@ _WITHOUT_LONE_SURROGATE: Final = re.compile(
     r"(?:[^\\]++"
     r"|\\[^u]"
     r"|\\u(?:[^dD]|[dD][0-7])"
-    r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F])*+"
+    r"|\\u[dD][89abAB][0-9a-fA-F][0-9a-fA-F]\\u[dD][c-fC-F])*+"
 )
+"""No repeat stands within the last branch: where one had matched, Python before 3.11.5 went on from
+there although the branch failed (its issue 106052), and the place that is told was wrong."""
 
 
 def _check_surrogates(text: str) -> None:
