@@ -130,7 +130,7 @@ def ask(  # noqa: PLR0913  # a request has so many members
         value = chat() if body is None else body
         body = json.dumps(value | {"stream": True} if stream else value).encode()
     if model is None:
-        model = str(json.loads(body)["model"]) if body.startswith(b"{") else MODEL
+        model = _model_of(body)
     outer = Outer(
         attestation_hash or publication.attestation_hash, model, TENANT, operation, stream=stream
     )
@@ -138,6 +138,14 @@ def ask(  # noqa: PLR0913  # a request has so many members
     plaintext = build_plaintext(inside or fields(made), body)
     request = seal_request(SealingKey(key.suite, key.public_key), outer.canonical(), plaintext)
     return Asked(outer, request, body, publication)
+
+
+def _model_of(body: bytes) -> str:
+    """Return the model of a body; of a sealed one, which may begin with anything, ours."""
+    try:
+        return str(json.loads(body)["model"])
+    except ValueError:
+        return MODEL
 
 
 async def run(pipeline: Pipeline, asked: Asked, sink: Recording) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +27,7 @@ from latensgate_shared.receipts import PublicPart, Receipt, parse_public_part, r
 from latensgate_shared.strict_json import JSONObject
 from nitro_factory import CHAIN, PCR0, PCR1, PCR2, Draft, der, issue_chain, root_sha256
 from protocol_examples import TENANT, manifest, public_members, sign
+from quiet_server import QuietServer
 
 API_KEY = "lg_test_" + "A" * 43
 KEY_ID = "key_5e0f3c2a9d817b64"
@@ -303,8 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(stand_in: StandIn) -> Generator[StandIn]:
     """Serve on a port of this machine."""
     handler = type("Handler", (_Handler,), {"stand_in": stand_in})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = QuietServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     stand_in.base_url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,6 +33,7 @@ from latensgate_shared.messages import (
     encode_stream_chunk,
     parse_inference_request,
 )
+from quiet_server import QuietServer
 from stack import MODEL, Answer, CallFailedError, Stack
 
 API_KEY = "lg_test_" + "A" * 43
@@ -223,7 +224,7 @@ def served(gateway: Gateway, context: ssl.SSLContext | None = None) -> Generator
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
             del format, args
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from enclave_client import EMAIL, Told, ask, chat, fields, is_hash_of, open_told, run, tell, tool
-from enclave_doubles import TENANT, Accident, Bench, Recording, bench, in_loop, nothing
+from enclave_doubles import MODEL, TENANT, Accident, Bench, Recording, bench, in_loop, nothing
 from latensgate_enclave import stream as stream_module
 from latensgate_enclave.chat_answer import (
     ChatAnswer,
@@ -475,3 +475,22 @@ async def test_a_masked_thought_is_told_without_its_signature() -> None:
         assert [each["signature"] for each in blocks] == [None, "a2VwdA=="]
         assert blocks[1]["thinking"] == "as it came"
         assert (EMAIL in told.text, "bG9zdA" in told.text) == (False, False)
+
+
+@in_loop
+async def test_a_failed_stream_of_responses_says_so_in_its_own_words_too() -> None:
+    async with bench() as made:
+        await made.open()
+        error = AWSError(424, "ModelStreamErrorException", "m")
+        made.world.home.bedrock.faults.on(Fault(FaultKind.ERROR, error, after_events=4))
+        asked = ask(
+            made,
+            {"model": MODEL, "input": "one two", "stream": True},
+            operation="responses",
+            stream=True,
+        )
+        told = await tell(made, asked, pipeline=flagging(made))
+        assert told.public.outcome == "failed"
+        kinds = [record.body_object["type"] for record in told.records if record.error is None]
+        assert (kinds[0], kinds[-1]) == ("response.created", "response.failed")
+        assert told.records[-1].error is not None
