@@ -172,7 +172,7 @@ class HoldDesk:
             receipt = read_receipt(end, opened.receipt_id, self.receipts.now_ms())
             reply = InferenceReply(opened.receipt_id, content, end)
             answer, code = unary_answer(reply, hold.attestation_hash, correlation_id)
-        except BaseException:
+        except BaseException:  # also a cancel: what ran must not stay running
             self._settle(hold, HoldState.UNKNOWN)
             raise
         finally:
