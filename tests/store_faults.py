@@ -216,6 +216,9 @@ class FaultyStore(Store):
     async def insert_settings(self, settings: StoredSettings) -> bool:
         return await self._cross("insert_settings", self._store.insert_settings(settings))
 
+    async def forget_settings(self, tenant_id: str) -> int:
+        return await self._cross("forget_settings", self._store.forget_settings(tenant_id))
+
     async def check(self) -> None:
         await self._cross("check", self._store.check())
 

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from latensgate_parent.limits import SETTINGS_VERSIONS_MAX_COUNT
 from latensgate_parent.store.daily import DayCount
 from latensgate_parent.store.held_forms import HoldState, StoredHold
 from latensgate_parent.store.interfaces import (
@@ -305,20 +306,24 @@ class _Documents(_Shelf):
 class _Settings(_Shelf):
     def __init__(self) -> None:
         super().__init__()
-        self._settings: dict[str, StoredSettings] = {}
+        self._settings: dict[str, list[StoredSettings]] = {}
 
     async def settings(self, tenant_id: str) -> StoredSettings | None:
         await self._step()
-        return self._settings.get(tenant_id)
+        return next(iter(self._settings.get(tenant_id, ())), None)
 
     async def insert_settings(self, settings: StoredSettings) -> bool:
         await self._step()
         self._known(settings.tenant_id)
-        found = self._settings.get(settings.tenant_id)
-        if found is not None and found.version >= settings.version:
+        found = self._settings.setdefault(settings.tenant_id, [])
+        if found and found[0].version >= settings.version:
             return False
-        self._settings[settings.tenant_id] = settings
+        self._settings[settings.tenant_id] = [settings, *found][:SETTINGS_VERSIONS_MAX_COUNT]
         return True
+
+    async def forget_settings(self, tenant_id: str) -> int:
+        await self._step()
+        return len(self._settings.pop(tenant_id, ()))
 
 
 class _Held(_Shelf):

@@ -28,7 +28,7 @@ class RequestInvalidError(LatensgateError):
     code = ErrorCode.ERR_REQUEST_INVALID
 
     def __init__(self, reason: str, *, param: str) -> None:
-        super().__init__(f"chat request: {reason}")
+        super().__init__(f"request: {reason}")
         self.param = param[:NAME_MAX_CHARS]
 
 

@@ -189,6 +189,8 @@ SETTINGS_REMEMBERED_S: Final = 2.0
 """How long a parent goes without asking for a tenant's settings again; as for API keys."""
 SETTINGS_TENANTS_MAX_COUNT: Final = 4_096
 """Tenants whose settings are remembered at once, 64 KiB each at most: 256 MiB."""
+SETTINGS_VERSIONS_MAX_COUNT: Final = 64
+"""Versions of a tenant's settings that are kept, 64 KiB each at most: 4 MiB a tenant."""
 
 # --- the store ---
 STORE_WRITES_QUEUED_MAX_COUNT: Final = 8_192

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,6 +17,7 @@ CLOSE_S: Final = 1.0
 """How long to wait for a peer's own end of TLS; asyncio's 30 s would hold up every stop."""
 
 _LATE_S: Final = 0.01
+_LATE_TURNS: Final = 8
 """asyncio hands a connection on some turns of its loop after it accepted it."""
 
 _ABORTED = (
@@ -58,6 +58,8 @@ class Connections:
         self._ended = True
         await self.cut()
         await asyncio.sleep(_LATE_S)
+        for _ in range(_LATE_TURNS):  # a slow machine reaches the end of that time in one turn
+            await asyncio.sleep(0)
 
     async def cut(self) -> None:
         """Cut all of them at once."""
@@ -75,8 +77,17 @@ class Connections:
             writer.transport.abort()
             raise
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                async with asyncio.timeout(CLOSE_S):
-                    await writer.wait_closed()
-            writer.transport.abort()
+            await _closed(writer)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Close in an orderly way, and at once if the peer or whoever waits here does not let us."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await writer.wait_closed()
+    except OSError:  # TimeoutError is one
+        writer.transport.abort()
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise

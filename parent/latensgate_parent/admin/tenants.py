@@ -134,6 +134,30 @@ def enable(place: Place, tenant_id: str) -> None:
     _change(place, tenant_id, lambda each: replace(each, disabled_at_s=None))
 
 
+@tenant.command("forget-settings")
+@click.argument("tenant_id", type=TenantId())
+@click.confirmation_option(
+    prompt="Requests of a tenant that demand its settings will fail. Forget?"
+)
+@pass_place
+def forget_settings(place: Place, tenant_id: str) -> None:
+    """Forget the signed settings of a tenant, which has lost its root key or changed it.
+
+    Clients that know the old root are refused until they know the new one. A gateway that runs
+    notices within two seconds.
+    """
+
+    async def work() -> int:
+        async with place.store() as store:
+            await known_tenant(store, tenant_id)
+            return await store.forget_settings(tenant_id)
+
+    count = place.run(work())
+    told = {"tenant_id": tenant_id, "versions_forgotten": count}
+    table = grid("Forgotten settings", ("tenant", "versions"), [(tenant_id, count)])
+    place.tell(told, lambda console: console.print(table))
+
+
 def _change(place: Place, tenant_id: str, change: Callable[[Tenant], Tenant]) -> None:
     async def work() -> Tenant:
         async with place.store() as store:

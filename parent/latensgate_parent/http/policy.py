@@ -49,12 +49,13 @@ async def get_policy(caller: Reader, services: TheServices) -> StoredPolicy:
 async def put_policy(request: Request, caller: Writer, services: TheServices) -> StoredPolicy:
     """Store settings that the tenant's root key signed; they apply from the next request on.
 
-    The version must be above that of the stored ones; the same document again changes nothing. An
-    error names the field at fault in `error.param`. Scope `policy:write`.
+    The root key must be that of the stored ones, and the version above theirs; the same document
+    again changes nothing. An error names the field at fault in `error.param`. Scope `policy:write`.
     """
     body = await read_body(request, SignedSettings)
     document = _document(body)
     settings = _checked(document, caller.tenant.tenant_id)
+    _same_root(await services.store.settings(settings.tenant_id), settings)
     stored = StoredSettings(settings.tenant_id, settings.version, document, int(services.clock()))
     if not await services.store.insert_settings(stored):
         stored = await _same(services, stored)
@@ -77,6 +78,22 @@ def _checked(document: bytes, tenant_id: str) -> TenantSettings:
     if settings.tenant_id != tenant_id:
         raise _bad("settings.tenant_id", "the tenant of this API key expected")
     return settings
+
+
+def _same_root(standing: StoredSettings | None, sent: TenantSettings) -> None:
+    """Refuse settings of another root: who has an API key alone must not shut the tenant out.
+
+    Raises:
+        GatewayError: ``ERR_SETTINGS_REFUSED``.
+    """
+    if standing is not None and parse_settings(standing.document).root != sent.root:
+        raise GatewayError(
+            ErrorCode.ERR_SETTINGS_REFUSED,
+            "settings.root: the root key of the stored settings expected. If the tenant has a new "
+            "one, whoever runs the gateway has to forget the stored settings first "
+            "(latensgate-admin tenant forget-settings).",
+            param="settings.root",
+        )
 
 
 async def _same(services: TheServices, sent: StoredSettings) -> StoredSettings:

@@ -41,17 +41,22 @@ class SettingsShelf:
         found = self._known.get(tenant_id)
         if found is not None and now < found[0]:
             return _document(found[1])
-        return _document(self._remember(tenant_id, await self._store.settings(tenant_id)))
+        told = await self._store.settings(tenant_id)
+        if self._known.get(tenant_id) is not found:  # changed meanwhile: it may be newer than told
+            return _document(self._newest(tenant_id, told))
+        return _document(self._remember(tenant_id, told))
 
     def changed(self, settings: StoredSettings) -> None:
         """Take what was stored just now."""
-        self._remember(settings.tenant_id, settings)
+        self._newest(settings.tenant_id, settings)
 
-    def _remember(self, tenant_id: str, told: StoredSettings | None) -> StoredSettings | None:
-        """Keep the newest: what the store was asked before a change may come after it."""
+    def _newest(self, tenant_id: str, told: StoredSettings | None) -> StoredSettings | None:
         known = self._known.get(tenant_id, (0.0, None))[1]
         if known is not None and (told is None or told.version < known.version):
             told = known
+        return self._remember(tenant_id, told)
+
+    def _remember(self, tenant_id: str, told: StoredSettings | None) -> StoredSettings | None:
         self._known[tenant_id] = self._monotonic() + SETTINGS_REMEMBERED_S, told
         self._known.move_to_end(tenant_id)
         if len(self._known) > SETTINGS_TENANTS_MAX_COUNT:

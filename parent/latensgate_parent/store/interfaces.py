@@ -323,8 +323,7 @@ class IdempotencyStore(Protocol):
     async def settle(self, record: IdempotencyRecord) -> None:
         """Make a running record an answered one or one of unknown outcome; its end stays.
 
-        What is not running, or began with other bytes, stays as it is, and that is no error: it
-        may have expired, and whoever retries a settlement finds it done.
+        What is not running, or began with other bytes, stays: who retries finds it done.
         """
         ...
 
@@ -333,10 +332,7 @@ class IdempotencyStore(Protocol):
         ...
 
     async def abandon(self, holder: str) -> int:
-        """Make every running record of other holders one of unknown outcome; return how many.
-
-        Called once at start by the only parent of an embedded store.
-        """
+        """At a start: make other holders' running records ones of unknown outcome; count them."""
         ...
 
     async def expire(self, now_s: int) -> int:
@@ -382,7 +378,11 @@ class SettingsStore(Protocol):
         ...
 
     async def insert_settings(self, settings: StoredSettings) -> bool:
-        """Add settings; False if they are not newer than those that are there."""
+        """Add settings and drop the oldest; False if they are not newer than those there are."""
+        ...
+
+    async def forget_settings(self, tenant_id: str) -> int:
+        """Remove all settings of a tenant; return how many there were."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from click.testing import CliRunner, Result
 from latensgate_parent.admin import tenants
 from latensgate_parent.admin.__main__ import cli, main
 from latensgate_parent.admin.exit_codes import ExitCode
-from latensgate_parent.store.interfaces import Store, Tenant
+from latensgate_parent.store.interfaces import Store, StoredSettings, Tenant
+from latensgate_parent.store.open import open_store
 from paths import REPOSITORY
 
 
@@ -65,6 +67,24 @@ def test_a_limit_that_crosses_a_disabling_does_not_enable_the_tenant(database: s
     with mock.patch.object(tenants, "known_tenant", disabled_meanwhile):
         changed = told(database, "tenant", "limit", name, "5")
     assert (changed["requests_per_minute"], changed["disabled_at"]) == (5, "1970-01-01T00:00:07Z")
+
+
+def test_settings_are_forgotten_once_that_is_confirmed(database: str) -> None:
+    name = tenant(database)
+
+    async def store_one() -> None:
+        store = await open_store(database)
+        assert await store.insert_settings(StoredSettings(name, 3, b"3", 5))
+        await store.aclose()
+
+    asyncio.run(store_one())
+    words = ("tenant", "forget-settings", name)
+    refused = run("--database", database, *words)  # nobody there to say yes
+    assert refused.exit_code != 0
+    assert told(database, *words, "--yes") == {"tenant_id": name, "versions_forgotten": 1}
+    assert told(database, *words, "--yes")["versions_forgotten"] == 0
+    unknown = run("--database", database, "tenant", "forget-settings", "tnt_00000000", "--yes")
+    assert unknown.exit_code == ExitCode.NOT_FOUND
 
 
 def test_keys(database: str) -> None:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
+from latensgate_parent.limits import SETTINGS_VERSIONS_MAX_COUNT
 from latensgate_parent.store.daily import DayCount
 from latensgate_parent.store.interfaces import (
     ArchivedDocument,
@@ -540,6 +541,22 @@ def test_settings_only_go_forward_and_belong_to_a_tenant(run: Run) -> None:
         assert await store.settings(TWO) is None
         with pytest.raises(StoreError):
             await store.insert_settings(StoredSettings("tnt_00000000", 1, b"1", 5))
+        assert await store.forget_settings(ONE) > 0
+        assert await store.settings(ONE) is None
+        assert await store.forget_settings(ONE) == 0
+        assert await store.insert_settings(first)
+
+    run(scenario)
+
+
+def test_old_settings_are_dropped(run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        for number in range(1, SETTINGS_VERSIONS_MAX_COUNT + 9):
+            assert await store.insert_settings(StoredSettings(ONE, number, b"%d" % number, 5))
+        newest = await store.settings(ONE)
+        assert newest is not None
+        assert newest.version == SETTINGS_VERSIONS_MAX_COUNT + 8
+        assert await store.forget_settings(ONE) == SETTINGS_VERSIONS_MAX_COUNT
 
     run(scenario)
 

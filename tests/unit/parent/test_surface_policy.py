@@ -70,6 +70,24 @@ def test_the_version_goes_up(bench: SurfaceBench, version: int) -> None:
     assert bench.ask("PUT", "/api/policy", key, json=body(3)).status_code == 200
 
 
+def test_who_has_a_key_and_not_the_root_shuts_nobody_out(bench: SurfaceBench) -> None:
+    key = bench.key("policy:read", "policy:write")
+    stored = bench.ask("PUT", "/api/policy", key, json=body(2)).json()
+    foreign: JSONObject = json.loads(Root().document(TENANT, 9))
+    told = bench.refused("PUT", "/api/policy", key, json=foreign)
+    assert (told.error.code, told.error.param) == (ErrorCode.ERR_SETTINGS_REFUSED, "settings.root")
+    assert bench.ask("GET", "/api/policy", key).json() == stored
+    assert bench.ask("PUT", "/api/policy", key, json=body(3)).status_code == 200
+
+
+def test_a_new_root_comes_after_the_operator_has_forgotten_the_old(bench: SurfaceBench) -> None:
+    key = bench.key("policy:write")
+    bench.ask("PUT", "/api/policy", key, json=body(9))
+    assert bench.run(bench.store.forget_settings(TENANT)) == 1
+    foreign: JSONObject = json.loads(Root().document(TENANT, 1))
+    assert bench.ask("PUT", "/api/policy", key, json=foreign).status_code == 200
+
+
 def altered(**changes: JSONValue) -> JSONObject:
     """Settings whose signature is good, and another form than is expected."""
     settings = {**ROOT.settings(TENANT), **changes}
@@ -133,6 +151,9 @@ class SlowStore:
     async def insert_settings(self, settings: StoredSettings) -> bool:
         self.newest = settings
         return True
+
+    async def forget_settings(self, tenant_id: str) -> int:
+        raise AssertionError(tenant_id)
 
 
 @pytest.mark.parametrize("before", [None, StoredSettings(TENANT, 1, b"1", NOW_S)])
