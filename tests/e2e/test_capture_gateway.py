@@ -11,6 +11,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,12 +82,12 @@ class Scene:
         return {**found, "log": log.read_bytes()}
 
     def opened(self) -> dict[str, bytes]:
-        """Whatever else the process has open for writing."""
+        """Whatever else the process has open, files without a name among them."""
         found: dict[str, bytes] = {}
         for entry in Path(f"/proc/{self.pid}/fd").iterdir():
-            place = entry.readlink()
-            if place.is_file() and not str(place).startswith("/proc"):
-                found[f"open: {place}"] = place.read_bytes()
+            with suppress(FileNotFoundError):  # closed since
+                if entry.is_file():
+                    found[f"open: {entry.readlink()}"] = entry.read_bytes()
         return found
 
     def metrics(self) -> bytes:
