@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Final
+from unittest import mock
 
 import httpx
 import openai
@@ -24,12 +26,15 @@ from rich.console import Console
 
 from gateway_stack import GatewayStack
 from latensgate import AsyncLatensgate, LatensgateClientError, receipt_of
-from latensgate_sim.gateway import create_tenant
+from latensgate.config import STATE_DIR_VARIABLE
+from latensgate_sim.gateway import FirstTenant, create_tenant
 from observed import descriptors, resident_kib
 
 TENANT_STREAMS: Final = 150
 """At once; the gateway lets one tenant have 192."""
 LEFT_SHARE: Final = 0.3
+MOST_OPEN_SHARE: Final = 0.9
+"""Of the wanted streams, at once: some are between their end and the next beginning."""
 SETTLE_S: Final = 30.0
 """Until everything that was left is cancelled, booked and closed."""
 MEMORY_SLACK_KIB: Final = 24 * 1024
@@ -112,19 +117,25 @@ class StreamLoad:
         carriers = [httpx.AsyncClient(limits=limits, trust_env=False, timeout=120) for _ in made]
         try:
             yield [
-                AsyncLatensgate(
-                    base_url=self._stack.url,
-                    tenant=tenant.tenant_id,
-                    api_key=tenant.api_key,
-                    simulated=True,
-                    max_retries=0,
-                    http_client=carrier,
-                )
+                self._client(tenant, carrier)
                 for tenant, carrier in zip(made, carriers, strict=True)
             ]
         finally:
             for carrier in carriers:
                 await carrier.aclose()
+
+    def _client(self, tenant: FirstTenant, carrier: httpx.AsyncClient) -> AsyncLatensgate:
+        """Make a client as on a machine of its own, which has attested an enclave of its own."""
+        state = str(self._stack.folder / tenant.tenant_id)
+        with mock.patch.dict(os.environ, {STATE_DIR_VARIABLE: state}):
+            return AsyncLatensgate(
+                base_url=self._stack.url,
+                tenant=tenant.tenant_id,
+                api_key=tenant.api_key,
+                simulated=True,
+                max_retries=0,
+                http_client=carrier,
+            )
 
     async def _lane(self, client: AsyncLatensgate, until: float) -> None:
         await asyncio.sleep(self._chance.uniform(0, 2))
@@ -233,5 +244,7 @@ def load_twice(
             f"{one.name}: {one.resident_kib / 1024:.1f} MiB and {one.descriptors} descriptors, "
             f"then {two.resident_kib / 1024:.1f} and {two.descriptors}"
         )
+    if seen.most_open < streams * MOST_OPEN_SHARE:
+        seen.faults.append(f"{seen.most_open} streams open at most, {streams} expected")
     seen.faults += unbooked(stack, warm.seen) + unbooked(stack, seen) + grown(before, after)
     return seen
