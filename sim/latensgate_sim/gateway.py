@@ -30,6 +30,9 @@ PORT: Final = 8700
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.05
+_POLL_GROWTH: Final = 1.3
+_POLL_MAX_S: Final = 0.5
+"""Who asks for health more often than five times a second for a minute is refused."""
 _FOLDER_MODE: Final = 0o700
 _LOG_SHOWN_LINES: Final = 12
 
@@ -175,6 +178,7 @@ class GatewayProcess:
             GatewayNotStartedError: It ended, or was not healthy in time.
         """
         deadline_s = time.monotonic() + timeout_s
+        pause_s = _POLL_S
         while True:
             told = _health(self.plan.url)
             if told is True:
@@ -185,7 +189,8 @@ class GatewayProcess:
             if time.monotonic() > deadline_s:
                 text = f"not healthy after {timeout_s:.0f} s: {told}{self._end()}"
                 raise GatewayNotStartedError(text)
-            time.sleep(_POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * _POLL_GROWTH, _POLL_MAX_S)
 
     def _end(self) -> str:
         """Return the last lines of its log."""
