@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from e2e_fixtures import StartStack
 from latensgate import AsyncLatensgate, Latensgate, errors, receipt_of
+from latensgate.attested import Attested
 from latensgate.client_trust import Environment, SyncShared
 from latensgate.exchange_steps import NeedAttested
 from latensgate.transport import SyncTrust
@@ -367,6 +370,45 @@ def test_links_are_not_followed(
     ask(make())
     assert len(gateway.attestations) == 2
     assert not path.is_symlink()
+
+
+def test_any_of_the_enclaves_that_are_known_is_taken(
+    make: MakeClient, gateway: Gateway, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(make())
+    (path,) = state_files(environment)
+    other = path.with_name(path.name.rpartition("-")[0] + "-0000000000000000.json")
+    orders: list[int] = []
+
+    def backwards(found: list[Path]) -> None:
+        found.sort(reverse=True)
+        orders.append(len(found))
+
+    monkeypatch.setattr("latensgate.state.random.shuffle", backwards)
+    for damaged, good in ((path, other), (other, path)):
+        good.write_bytes(path.read_bytes())
+        good.chmod(0o600)
+        damaged.write_bytes(b"{}")
+        ask(make())  # whichever comes first
+        path.write_bytes(other.read_bytes() if damaged is path else path.read_bytes())
+    assert orders == [2, 2]
+    assert len(gateway.attestations) == 1
+
+
+def test_what_was_found_stale_is_kept_no_longer(make: MakeClient, environment: Environment) -> None:
+    ask(make())
+    (path,) = state_files(environment)
+    trust = trust_of(make())
+    attested = trust.restored(NeedAttested())
+    assert attested is not None
+    document = SimpleNamespace(module_id="i-0-enc1")
+    moved = SimpleNamespace(
+        attestation=SimpleNamespace(document=document), evidence=attested.evidence
+    )
+    trust.kept(cast("Attested", moved), attested)
+    assert [each != path for each in state_files(environment)] == [True]
+    trust.kept(attested, None)
+    assert len(state_files(environment)) == 2
 
 
 def test_another_trust_has_another_file(make: MakeClient, gateway: Gateway) -> None:

@@ -17,7 +17,7 @@ from latensgate.data_keys import Boto3DataKeys
 from latensgate.exchange import Exchange
 from latensgate.exchange_seal import Sealer, SealOptions, check_policy
 from latensgate.settings_pin import SettingsPin
-from latensgate.state import StateFile
+from latensgate.state import StateFiles
 from latensgate.state import installation_secret as read_installation_secret
 from latensgate.transport import SealingTransport, SyncTrust
 from latensgate.transport_async import AsyncSealingTransport, AsyncTrust
@@ -106,7 +106,7 @@ class TrustOptions:
         return TrustParts(
             Exchange(attester, Sealer(settings.tenant, self.seal)),
             settings.base_url,
-            StateFile.of(settings.state_dir, settings.base_url, settings.policy, self.admitted),
+            StateFiles.of(settings.state_dir, settings.base_url, settings.policy, self.admitted),
             self.provider,
         )
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import secrets
 import stat
 import tempfile
@@ -35,6 +36,8 @@ _SECRET_NAME: Final = "installation.secret"  # noqa: S105 -- the name of a file
 _FILE_MAX_BYTES: Final = 4 * limits.ATTESTATION_DOCUMENT_MAX_BYTES
 _MEMBERS: Final = frozenset({"version", "document", "manifest"})
 _VERSION: Final = 1
+_TRIED_MAX_COUNT: Final = 8
+"""Files that are tried: reading and verifying one takes some milliseconds."""
 
 
 def policy_digest(policy: AppraisalPolicy, admitted: frozenset[str]) -> str:
@@ -50,43 +53,59 @@ def policy_digest(policy: AppraisalPolicy, admitted: frozenset[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StateFile:
-    """Where one client keeps its verified attestation.
+class StateFiles:
+    """Where one client keeps its verified attestations: a file an enclave.
+
+    Who comes later takes any of them, so that all processes of a machine together do not end with
+    one enclave and leave the others idle.
 
     Attributes:
-        path: Of the file; its folder is made when it is needed.
+        folder: Of the files; it is made when it is needed.
+        name: They begin with: says the gateway and what is trusted of it.
     """
 
-    path: Path
+    folder: Path
+    name: str
 
     @classmethod
     def of(
         cls, folder: Path, base_url: str, policy: AppraisalPolicy, admitted: frozenset[str]
-    ) -> StateFile:
-        """Name the file for a gateway and what is trusted of it."""
+    ) -> StateFiles:
+        """Name the files for a gateway and what is trusted of it."""
         name = sha256(f"{base_url}\n{policy_digest(policy, admitted)}".encode()).hexdigest()
-        return cls(folder / "attestations" / f"{name}.json")
+        return cls(folder / "attestations", name)
 
     def load(
         self, *, policy: AppraisalPolicy, admitted: frozenset[str], at: datetime
     ) -> Attested | None:
-        """Return the stored attestation if it verifies and may be sealed to at this moment."""
-        try:
-            evidence = _parse(read_private(self.path, _FILE_MAX_BYTES))
-            return verify_evidence(evidence, policy=policy, admitted=admitted, at=at)
-        except (OSError, LatensgateError):
-            return None
+        """Return any stored attestation that verifies and may be sealed to at this moment."""
+        found = list(self.folder.glob(f"{self.name}-*.json"))
+        random.shuffle(found)
+        for path in found[:_TRIED_MAX_COUNT]:
+            with contextlib.suppress(OSError, LatensgateError):
+                evidence = _parse(read_private(path, _FILE_MAX_BYTES))
+                return verify_evidence(evidence, policy=policy, admitted=admitted, at=at)
+        return None
 
     def store(self, attested: Attested) -> None:
-        """Write an attestation in place of the one before."""
+        """Write an attestation in place of the one of the same enclave."""
         value = {
             "version": _VERSION,
             "document": formats.to_base64(attested.evidence.document),
             "manifest": formats.to_base64(attested.evidence.manifest),
         }
         with contextlib.suppress(OSError):
-            write_private(self.path, json.dumps(value).encode())
-            _drop_ended(self.path.parent)
+            write_private(self._path(attested), json.dumps(value).encode())
+            _drop_ended(self.folder)
+
+    def forget(self, attested: Attested) -> None:
+        """Remove an attestation whose keys nobody holds any more."""
+        with contextlib.suppress(OSError):
+            self._path(attested).unlink()
+
+    def _path(self, attested: Attested) -> Path:
+        enclave = sha256(attested.attestation.document.module_id.encode()).hexdigest()[:16]
+        return self.folder / f"{self.name}-{enclave}.json"
 
 
 def _drop_ended(folder: Path) -> None:

@@ -89,7 +89,7 @@ class SyncTrust(Trust[httpx.Client]):
     def _attest(self, need: NeedAttested, timing: object) -> Attested:
         talk = self.exchange.attester.attest(need.headers)
         received, _ = self.carry(next(talk), timing)
-        return self.kept(concluded(talk, received))
+        return self.kept(concluded(talk, received), need.stale)
 
     def proven(self, patience: object) -> AttestationProof:
         """Attest now, whatever is held, and hold that from now on.

@@ -86,7 +86,7 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
     async def _attest(self, need: NeedAttested, timing: object) -> Attested:
         talk = self.exchange.attester.attest(need.headers)
         received, _ = await self.carry(next(talk), timing)
-        return self.kept(concluded(talk, received))
+        return self.kept(concluded(talk, received), need.stale)
 
     async def proven(self, patience: object) -> AttestationProof:
         """Attest now, whatever is held, and hold that from now on.

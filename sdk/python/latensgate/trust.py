@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latensgate.data_keys import DataKeyProvider
     from latensgate.exchange import Exchange
     from latensgate.exchange_steps import NeedAttested, NeedDataKey, Received, Send
-    from latensgate.state import StateFile
+    from latensgate.state import StateFiles
 
 log: Final = logging.getLogger("latensgate")
 """Event words and error codes alone; never content, headers or keys."""
@@ -41,7 +41,7 @@ class TrustParts:
 
     exchange: Exchange
     root: str
-    state: StateFile | None = None
+    state: StateFiles | None = None
     provider: DataKeyProvider | None = None
 
 
@@ -100,9 +100,11 @@ class Trust(Generic[ClientT]):
         )
         return None if found is None else self.exchange.cell.keep(found)
 
-    def kept(self, attested: Attested) -> Attested:
-        """Hold what was verified, here and on disk."""
+    def kept(self, attested: Attested, stale: Attested | None) -> Attested:
+        """Hold what was verified, here and on disk, in place of what was found stale."""
         if self.parts.state is not None:
+            if stale is not None:
+                self.parts.state.forget(stale)
             self.parts.state.store(attested)
         return self.exchange.cell.keep(attested)
 
