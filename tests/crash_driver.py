@@ -172,7 +172,7 @@ def run_rounds(
                 victims = kill_something(stack, chance)
             except GatewayNotStartedError as error:
                 load.outcome.faults.append(f"round {number}: {error}")
-                break
+                return load.outcome
             told(number, victims)
     check(stack, load)
     return load.outcome

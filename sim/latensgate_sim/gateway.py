@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from latensgate_sim.world import World
 
 PORT: Final = 8700
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that the system gives to the other end of connections: one of them could have the
+port of a gateway at the moment when that is started again."""
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.05
@@ -103,9 +107,9 @@ def _is_free(port: int) -> bool:
 
 
 def _any_free() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+    while not _is_free(port := secrets.choice(_PORTS)):
+        pass
+    return port
 
 
 @dataclass(frozen=True, slots=True)
