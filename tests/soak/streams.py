@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -18,6 +19,10 @@ from rich.console import Console
 from gateway_stack import gateway_stack
 from latensgate_sim.dev_stack import StackOptions
 from stream_load import load_twice
+
+
+MOST_OPEN_SHARE: Final = 0.9
+"""Of the wanted streams, at once: some are between their end and the next beginning."""
 
 
 def main() -> int:
@@ -39,6 +44,8 @@ def main() -> int:
             warm_s=chosen.warm_s,
             console=console,
         )
+    if seen.most_open < chosen.streams * MOST_OPEN_SHARE:
+        seen.faults.append(f"{seen.most_open} streams open at most, {chosen.streams} expected")
     console.print(
         f"{len(seen.receipts)} streams seen complete, each with its receipt in the store; "
         f"{seen.left} left half-way, {seen.most_open} open at most, {seen.tokens} tokens"

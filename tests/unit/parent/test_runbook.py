@@ -28,10 +28,10 @@ COMMANDS = re.findall(
 def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENSGATE_PARENT_DATABASE", f"sqlite:///{tmp_path}/latensgate.db")
     found = {"TENANT": "", "KEY": ""}
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
     for command in COMMANDS:
         words = [found.get(word, word) for word in shlex.split(command)]
-        done = CliRunner().invoke(cli, words)
+        done = CliRunner().invoke(cli, words, input="y\n")  # for what asks before it does it
         assert done.exit_code == 0, done.output
         for name, form in (("TENANT", "tnt_[0-9a-f]{8}"), ("KEY", "key_[0-9a-f]{16}")):
             if seen := re.search(form, done.output):
