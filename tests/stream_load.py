@@ -141,7 +141,8 @@ class StreamLoad:
             try:
                 await self._stream(client)
             except (LatensgateClientError, openai.APIError) as error:
-                self.seen.errors[f"{type(error).__name__} {getattr(error, 'code', '')}"] += 1
+                why = getattr(error, "code", None) or type(error.__cause__).__name__
+                self.seen.errors[f"{type(error).__name__} {why}"] += 1
                 await asyncio.sleep(1)
 
     async def _stream(self, client: AsyncLatensgate) -> None:
