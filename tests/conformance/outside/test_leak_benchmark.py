@@ -42,6 +42,8 @@ POLICY = {
     }
 }
 ORACLE = os.environ.get("LATENSGATE_LEAK_ORACLE", "midpoint")
+SEED = os.environ.get("LATENSGATE_LEAK_SEED")
+"""Of a corpus that was judged before; without it every run has one of its own."""
 REFUSED = "unrecognised-key"
 """Cases with a member that OpenAI's requests do not have: refused by name, never dropped."""
 TIMEOUT_S = 1_500
@@ -125,7 +127,7 @@ def test_ci_is_clean(judged: Judged, tmp_path: Path) -> None:
     assert set(told["required_checks"].values()) == {True}
 
 
-def ask_version_2(judged: Judged, folder: Path, label: str, url: str) -> None:
+def ask_version_2(judged: Judged, folder: Path, label: str, url: str, seed: str) -> None:
     run(
         "pii_leak_benchmark.v2_cli",
         f"--out={folder}",
@@ -133,7 +135,7 @@ def ask_version_2(judged: Judged, folder: Path, label: str, url: str) -> None:
         f"--gateway-url={url}",
         f"--upstream-port={judged.upstream_port}",
         f"--model={MODEL}",
-        f"--seed={secrets.token_hex(8)}",
+        f"--seed={seed}",
         f"--oracle={ORACLE}",
         "--partial-emission",
     )
@@ -141,7 +143,8 @@ def ask_version_2(judged: Judged, folder: Path, label: str, url: str) -> None:
 
 @pytest.mark.timeout(TIMEOUT_S)
 def test_version_2_passes(judged: Judged, tmp_path: Path) -> None:
-    ask_version_2(judged, tmp_path, "ours", f"{judged.base_url}/chat/completions")
+    url, seed = f"{judged.base_url}/chat/completions", SEED or secrets.token_hex(8)
+    ask_version_2(judged, tmp_path, "ours", url, seed)
     told = read(tmp_path / "ours.json")
     checks, metrics = told["checks"], told["metrics"]
     assert (told["outcome"], told["passed"]) == ("pass", True), checks
@@ -156,9 +159,26 @@ def test_version_2_passes(judged: Judged, tmp_path: Path) -> None:
     ]
     assert metrics["cases_applicable"] == sum(not case["stream_failure"] for case in cases) == 24
 
-    partial = read(tmp_path / "ours.partial-emission.json")["metrics"]
-    assert (partial["cases_applicable"], partial["cases_partial_emission"]) == (24, 0)
-    assert partial["partitions_partial"] == 0
+    partial = read(tmp_path / "ours.partial-emission.json")
+    assert partial["metrics"]["cases_applicable"] == 24
+    found = partly_told(partial)
+    if found:  # what is of a value comes again with the same corpus
+        ask_version_2(judged, tmp_path, "again", url, seed)
+        found &= partly_told(read(tmp_path / "again.partial-emission.json"))
+    assert not found, f"LATENSGATE_LEAK_SEED={seed}"
+
+
+def partly_told(report: dict[str, Any]) -> set[int]:
+    """Return the cases in which five characters of a value in a row reached the client.
+
+    Answers hold digits of our own that are new each time, as in the comment with the receipt's id,
+    and five of those can be five of a card: seen once, and not again with the same corpus.
+    """
+    cases = report["cases"]
+    assert sum(each["partitions_partial"] > 0 for each in cases) == sum(
+        each["partial_emission"] for each in cases
+    )
+    return {number for number, case in enumerate(cases) if case["partial_emission"]}
 
 
 def test_a_member_that_is_not_openais_is_refused_by_name(judged: Judged) -> None:
