@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -47,7 +48,7 @@ class Connections:
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a new connection in a task of its own."""
         if self._ended:
-            writer.transport.abort()
+            _cut(writer)
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -72,9 +73,9 @@ class Connections:
         try:
             await self.talk(reader, writer)
         except _ABORTED:
-            writer.transport.abort()
+            _cut(writer)
         except asyncio.CancelledError:
-            writer.transport.abort()
+            _cut(writer)
             raise
         finally:
             await _closed(writer)
@@ -87,7 +88,13 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(CLOSE_S):
             await writer.wait_closed()
     except OSError:  # TimeoutError is one
-        writer.transport.abort()
+        _cut(writer)
     except asyncio.CancelledError:
-        writer.transport.abort()
+        _cut(writer)
         raise
+
+
+def _cut(writer: asyncio.StreamWriter) -> None:
+    # Python 3.11.2 (Debian 12) stumbles over a TLS connection that its peer has reset already.
+    with suppress(AttributeError):
+        writer.transport.abort()

@@ -168,7 +168,8 @@ def test_a_nearly_full_stack_is_no_recursion_error() -> None:
             refused += 1
         except RecursionError:
             break
-    assert refused
+    # From 3.12 on, C code has a limit of its own, which a text of 60 levels does not come near.
+    assert refused or sys.version_info >= (3, 12)
 
 
 def test_an_object_is_demanded() -> None:
