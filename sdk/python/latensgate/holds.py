@@ -14,6 +14,7 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 
 from latensgate.errors import HeldError
+from latensgate_shared.errors import MalformedError
 from latensgate_shared.hold import pending_id as checked_pending_id
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Holds:
             Conflict: Nobody decided in time (``ERR_HOLD_EXPIRED``), or its outcome is not known.
             HeldError: It was lost with its enclave and asked anew; it waits under another id now.
             NotFound: This process did not ask for it.
+            ValueError: That is no ``pending_id``.
         """
         pending_id = _id_of(held)
         try:
@@ -134,7 +136,10 @@ class AsyncHolds:
 
 
 def _id_of(held: HeldError | str) -> str:
-    return checked_pending_id(held.pending_id if isinstance(held, HeldError) else held)
+    try:
+        return checked_pending_id(held.pending_id if isinstance(held, HeldError) else held)
+    except MalformedError as error:
+        raise ValueError(str(error)) from None
 
 
 def pauses(interval: float) -> Iterator[float]:
