@@ -11,7 +11,6 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
 from latensgate_sim.gateway import FirstTenant, create_tenant
 from malicious_gateway import Asked, Honest, MaliciousGateway, Reply, malicious
+from parent_capture import everything, files, memory_leaks, metrics, parent_pid
 
 PROMPT = "Quetzal-prompt-secret-0815-\u00fc"
 ANSWER = f"You said: {PROMPT}"
@@ -68,66 +68,15 @@ class Scene:
         assert error is None or isinstance(error, errors.LatensgateClientError), error
         return None if error is None else error.error_code
 
-    @property
-    def pid(self) -> int:
-        assert self.stack.dev.gateway is not None
-        return self.stack.dev.gateway.process.pid
-
-    def files(self) -> dict[str, bytes]:
-        """Everything that the parent has written: database, its log of writes, output."""
-        folder = self.stack.dev.plan.folder
-        found = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        assert any(name.endswith("latensgate.db-wal") for name in found)
-        log = self.stack.dev.world.folder / "parent.log"
-        return {**found, "log": log.read_bytes()}
-
-    def opened(self) -> dict[str, bytes]:
-        """Whatever else the process has open, files without a name among them."""
-        found: dict[str, bytes] = {}
-        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed since
-                if entry.is_file():
-                    found[f"open: {entry.readlink()}"] = entry.read_bytes()
-        return found
-
-    def metrics(self) -> bytes:
-        return httpx.get(f"{self.stack.dev.plan.operator_url}/metrics", trust_env=False).content
-
     def everything(self) -> dict[str, bytes]:
         return {
-            **self.files(),
-            **self.opened(),
-            "metrics": self.metrics(),
+            **everything(self.stack),
             "HTTP, sent": bytes(self.wire.sent),
             "HTTP, told": bytes(self.wire.told),
         }
 
     def leaks(self, secrets: list[str]) -> list[Leak]:
-        return search(self.everything(), secrets) + memory_leaks(self.pid, secrets)
-
-
-def memory(pid: int) -> Iterator[tuple[str, bytes]]:
-    """Yield every private region of a process that can be read and written."""
-    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as held:
-        for line in maps:
-            place, rights, *_ = line.split()
-            if not re.match("rw.p", rights):
-                continue
-            start, end = (int(part, 16) for part in place.split("-"))
-            try:
-                held.seek(start)
-                yield place, held.read(end - start)
-            except (OSError, ValueError):
-                continue  # vvar and the like, or gone meanwhile
-
-
-def memory_leaks(pid: int, secrets: list[str]) -> list[Leak]:
-    """Search a process, region by region."""
-    found: list[Leak] = []
-    for place, data in memory(pid):
-        found += search({f"memory {place}": data}, secrets)
-    return found
+        return search(self.everything(), secrets) + memory_leaks(parent_pid(self.stack), secrets)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +172,7 @@ def test_the_parent_holds_nothing_of_a_prompt(scene: Scene) -> None:
 def test_api_keys_are_stored_as_digests_alone(scene: Scene) -> None:
     """Sent by the client, they are in its requests; nothing the parent writes holds them."""
     assert scene.ask("unary").text == ANSWER
-    written = {**scene.files(), "metrics": scene.metrics()}
+    written = {**files(scene.stack), "metrics": metrics(scene.stack)}
     for key in (scene.stack.api_key, scene.victims.other.api_key):
         assert search(written, [key, key.removeprefix("lg_test_")]) == []
     digest = hashlib.sha256(scene.stack.api_key.encode()).digest()
@@ -242,7 +191,7 @@ def test_credentials_are_in_no_file_and_no_answer(scene: Scene) -> None:
 
 def test_labels_of_metrics_are_bounded(scene: Scene) -> None:
     """No tenant, no key, no id of a request is a label."""
-    text = scene.metrics().decode()
+    text = metrics(scene.stack).decode()
     assert scene.stack.tenant_id not in text
     assert not re.search(r"aud_[0-9a-f]{16}|[0-9a-f]{8}-[0-9a-f]{4}-4", text)
 
@@ -285,8 +234,8 @@ def test_prompt_that_reaches_the_parent_in_plain_is_found_in_its_memory_for_a_wh
             json=body,
         )
         assert answer.json()["code"] == "ERR_PLAINTEXT_REFUSED"
-        seen = seen or memory_leaks(scene.pid, [text])
+        seen = seen or memory_leaks(parent_pid(scene.stack), [text])
     stay.close()
     time.sleep(0.1)
     assert seen
-    assert search({**scene.files(), "metrics": scene.metrics()}, [text]) == []
+    assert search({**files(scene.stack), "metrics": metrics(scene.stack)}, [text]) == []

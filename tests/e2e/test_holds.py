@@ -16,12 +16,14 @@ import pytest
 from click.testing import CliRunner
 from openai.types.chat import ChatCompletionUserMessageParam
 
+from capture import search
 from gateway_stack import GatewayStack, gateway_stack
 from latensgate import AsyncLatensgate, HeldError, Latensgate
 from latensgate.cli.__main__ import cli
 from latensgate.errors import HoldDenied, LatensgateClientError, NotFound
 from latensgate_shared.errors import ErrorCode
 from latensgate_sim.dev_stack import StackOptions
+from parent_capture import everything, memory_leaks, parent_pid
 from proxy_process import proxy_process
 
 EMAIL = "held.caller@example.com"
@@ -38,6 +40,7 @@ name = "Ann"
 ed25519 = "{ed25519}"
 xwing = "{xwing}"
 """
+SECRETS = [EMAIL, f"Write to {EMAIL}"]
 ASKED: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": f"Write to {EMAIL}"}]
 
 
@@ -176,19 +179,23 @@ def test_tasks_wait_too(office: Office) -> None:
 
 
 def test_the_parent_sees_nothing_of_what_waits(office: Office) -> None:
+    """Not while it waits, and not of what an approver saw, decided and the caller fetched."""
+    pid = parent_pid(office.stack)
     with office.client() as asking:
-        held = held_by(asking)
-        rows = office.stack.rows(
-            "select sealed_request, settings, pending_state, model from held_requests"
-            " where pending_id = ?",
-            held.pending_id,
-        )
-        assert len(rows) == 1
-        for path in office.stack.dev.plan.folder.rglob("*"):
-            if path.is_file() and not path.is_socket():
-                data = path.read_bytes()
-                for secret in (EMAIL.encode(), EMAIL.encode("utf-16-le")):
-                    assert secret not in data, path
+        waiting, approved, denied = held_by(asking), held_by(asking, stream=True), held_by(asking)
+        for held in (approved, denied):
+            shown = run(office.stack, "approvals", "show", held.pending_id, "--simulated")
+            assert EMAIL in json.dumps(shown["view"])
+        assert office.decide("approve", approved.pending_id)["code"] == 0
+        assert office.decide("deny", denied.pending_id)["code"] == 0
+        answer = asking.holds.wait(approved, timeout=30, interval=0.1)
+        assert EMAIL in str(answer.choices[0].message.content)
+        with pytest.raises(HoldDenied):
+            asking.holds.wait(denied, timeout=30, interval=0.1)
+        assert asking.holds.poll(waiting) is None
+        assert search(everything(office.stack), SECRETS) + memory_leaks(pid, SECRETS) == []
+    seen = str(waiting.pending_id)
+    assert memory_leaks(pid, [seen])  # the search finds what the parent does know
 
 
 def test_scopes_are_kept_apart(office: Office) -> None:
