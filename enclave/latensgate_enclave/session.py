@@ -26,12 +26,14 @@ from latensgate_shared.frames import (
     Event,
     FrameConnection,
     FrameError,
+    Head,
     Ping,
     Pong,
     Request,
     Role,
 )
 from latensgate_shared.limits import (
+    ACCEPT_WAIT_MS,
     CALL_UPLOAD_TIMEOUT_MS,
     CONTROL_CALLS_MAX_OPEN,
     ENCLAVE_HELD_BODIES_MAX_BYTES,
@@ -193,18 +195,16 @@ class Session:
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._will_flush = False
+        self._late_flush: asyncio.TimerHandle | None = None
 
     async def run(self, reader: StreamReader) -> None:
         """Serve until the parent closes or breaks a rule; then every open call is cancelled."""
         self._log.emit(LogEvent.CONNECTION_OPENED)
         try:
             while data := await reader.read(SOCKET_READ_BYTES):
-                self._will_flush = True
                 for event in self._frames.receive(data):
                     self._take(event)
                 self._time_uploads()
-                # After the first steps of the calls that came whole: what they send goes along.
-                self._loop.call_soon(self._flush)
                 await self._writer.drain()
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
@@ -333,7 +333,7 @@ class Session:
         if self._transport.is_closing():
             return
         try:
-            self._put(self._frames.send(event))
+            self._put(event)
         except FrameError as error:
             self._log.emit(LogEvent.FRAME_ERROR, code=error.code.number)
 
@@ -346,23 +346,30 @@ class Session:
         if self._transport.is_closing():
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED)
         for event in events:
-            self._put(self._frames.send(event))
+            self._put(event)
         if last:
             self._flush()
 
-    def _put(self, data: bytes) -> None:
-        """Write with all that there is to send at the end of this turn of the loop.
+    def _put(self, event: Event) -> None:
+        """Write what this turn of the loop has to send as one: each write wakes the parent up.
 
-        That a call is accepted and that its answer begins is one write, and the parent wakes up
-        once; so are the tokens that came in one piece.
+        Acceptance and head wait for what follows them.
         """
+        data = self._frames.send(event)
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         if self._unsent_bytes > SOCKET_READ_BYTES:
             self._flush()  # so that `drained` holds a long answer back
+        elif type(event) in _WAITING:
+            if self._late_flush is None:
+                self._late_flush = self._loop.call_later(ACCEPT_WAIT_MS / 1000, self._flush_late)
         elif not self._will_flush:
             self._will_flush = True
             self._loop.call_soon(self._flush)
+
+    def _flush_late(self) -> None:
+        self._late_flush = None
+        self._flush()
 
     def _flush(self) -> None:
         self._will_flush = False
@@ -385,6 +392,7 @@ class Session:
             raise LatensgateError("the parent is gone", code=ErrorCode.ERR_CANCELLED) from None
 
 
+_WAITING: Final = frozenset({Accepted, Head})
 _ASK_MODELS: Final = frozenset({Operation.INFERENCE, Operation.HOLD_DECIDE})
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from latensgate_parent.gathering import GatheringTransport
 from latensgate_parent.http.errors import GatewayError, error_response
 from latensgate_parent.http.exchange import CorrelationIds
 from latensgate_parent.limits import (
@@ -55,7 +56,7 @@ class BoundedHTTP(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself narrows it
         """Begin to wait for a head."""
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport.over(transport, self.loop))
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(GatewayError(ErrorCode.ERR_OVERLOADED, "Too many connections are open."))
         else:

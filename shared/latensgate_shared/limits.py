@@ -146,6 +146,9 @@ IDEMPOTENCY_RECORD_S: Final = 86_400
 # --- times between parent and enclave ---
 ENCLAVE_ACCEPT_MS: Final = 5_000
 """Seed: the enclave accepts within 5000 ms or the caller gets ERR_ENCLAVE_TIMEOUT."""
+ACCEPT_WAIT_MS: Final = 500
+"""Longest wait of an acceptance, or of the head of an answer, for more to send along: far below the
+time within which it is due, and above that of a fast model."""
 
 # --- HTTP/1.1 and AWS, spoken by the enclave itself ---
 HTTP_HEAD_MAX_BYTES: Final = 16 * KIB

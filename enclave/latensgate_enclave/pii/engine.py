@@ -34,7 +34,7 @@ from latensgate_enclave.pii.own import own
 from latensgate_enclave.pii.phones import DEFAULT_REGIONS, phones
 from latensgate_enclave.pii.presidio import load_recognizers
 from latensgate_enclave.pii.recognizer import accept
-from latensgate_enclave.pii.records import record_numbers
+from latensgate_enclave.pii.records import misread_ssns, record_numbers
 from latensgate_shared import jcs
 from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_TEXT_MAX_CHARS
 
@@ -345,6 +345,7 @@ def _all_recognizers(settings: EngineSettings) -> tuple[Recognizer, ...]:
         invalid_ibans(loaded["IbanRecognizer"]),
         addresses(),
         record_numbers(),
+        misread_ssns(),
         phones(settings.phone_regions),
     )
 

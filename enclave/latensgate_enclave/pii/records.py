@@ -39,6 +39,30 @@ def record_numbers() -> Recognizer:
     )
 
 
+_MISREAD: Final = "[0-9BIOSZlo]"
+"""A digit, or a letter that is read for one: in 8, 1, 0, 5, 2, 1, 0."""
+_MISREAD_MIN_DIGITS: Final = 6
+
+
+def misread_ssns() -> Recognizer:
+    """Social security numbers from scanned paper: behind their name, up to three digits misread."""
+    value = rf"({_MISREAD}{{3}}[-. ]?{_MISREAD}{{2}}[-. ]?{_MISREAD}{{4}})\b"
+    name = rf"\b(?i:ssn|social security)\b(?: {{0,2}}(?:{_MARK}))?"
+    return Recognizer(
+        name="own.ssn_misread",
+        category=Category.US_SSN,
+        patterns=(Pattern(f"{name}{_JOIN}{value}", _SURE, group=1),),
+        judge=_judge_misread,
+    )
+
+
+def _judge_misread(view: str, match: Span) -> tuple[Span, ...]:
+    text = view[match.start : match.end]
+    digits = sum(character.isdigit() for character in text)
+    letters = any(character.isalpha() for character in text)
+    return (match,) if letters and digits >= _MISREAD_MIN_DIGITS else ()
+
+
 def _judge(view: str, match: Span) -> tuple[Span, ...]:
     text = view[match.start : match.end]
     if sum(character.isdigit() for character in text) < _MIN_DIGITS:

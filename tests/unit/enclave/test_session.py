@@ -500,7 +500,7 @@ async def test_room_drains_requests_and_still_takes_questions() -> None:
 
 @in_loop
 async def test_what_one_turn_of_the_loop_has_to_send_is_one_write() -> None:
-    """Each write wakes the parent up; so acceptance and head go at once, and tokens of one read."""
+    """Each write wakes the parent up; so acceptance and head wait for tokens, those of one read."""
 
     async def in_pieces(request: Request, body: bytes, reply: Reply) -> None:
         assert request.operation
@@ -518,4 +518,38 @@ async def test_what_one_turn_of_the_loop_has_to_send_is_one_write() -> None:
         while not reads or reads[-1] == 0 or sum(reads) < 9:
             data = await peer.reader.read(1 << 16)
             reads.append(len(peer.frames.receive(data)))
-    assert reads == [2, 6, 1]  # accepted and head; all tokens; end
+    assert reads == [8, 1]  # accepted, head and all tokens; end
+
+
+@in_loop
+async def test_a_whole_answer_is_one_write() -> None:
+    async def later(_request: Request, body: bytes, reply: Reply) -> None:
+        reply.head({})
+        await asyncio.sleep(0.01)
+        reply.end({}, body)
+
+    async with connected(later) as peer:
+        for call_id in (1, 2):
+            peer.call(call_id, b"tokens")
+            events = peer.frames.receive(await peer.reader.read(1 << 16))
+            assert [type(event) for event in events] == [Accepted, Head, Chunk, End]
+
+
+@in_loop
+async def test_an_acceptance_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "ACCEPT_WAIT_MS", 10)
+    told = asyncio.Event()
+
+    async def slowly(_request: Request, _body: bytes, reply: Reply) -> None:
+        await told.wait()
+        reply.head({})
+        reply.end({})
+
+    async with connected(slowly) as peer:
+        for call_id in (1, 2):
+            told.clear()
+            peer.call(call_id, b"x")
+            assert peer.frames.receive(await peer.reader.read(1 << 16)) == [Accepted(call_id)]
+            told.set()
+            events = peer.frames.receive(await peer.reader.read(1 << 16))
+            assert [type(event) for event in events] == [Head, End]

@@ -76,6 +76,26 @@ def test_record_numbers(engine: Tier1Engine, text: str, expected: list[str]) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("SSN 833-64-209l, phone", ["833-64-209l"]),
+        ("ssn: 8Sl-27-4668", ["8Sl-27-4668"]),
+        ('"social security no": "S33 13 1794"', ["S33 13 1794"]),
+        ("Social Security number is 54O311078.", ["54O311078"]),
+        ("SSN 536-22-8726", ["536-22-8726"]),  # Presidio's own
+        ("SSN 000-00-0000", []),  # never given out; nothing misread in it
+        ("SSN lOO-SO-BIll", []),  # more letters than digits
+        ("order 833-64-209l", []),
+        ("SSN 833-64-209lx", []),
+    ],
+)
+def test_social_security_numbers_from_scanned_paper(
+    engine: Tier1Engine, text: str, expected: list[str]
+) -> None:
+    assert found(engine, text, Category.US_SSN) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("4111 1111 1111 1112", ["4111 1111 1111 1112"]),
         ("3782-822463-10006", ["3782-822463-10006"]),
         ("card 4111111111111112", ["4111111111111112"]),
