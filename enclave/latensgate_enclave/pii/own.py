@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _LOCAL: Final = r"[A-Za-z0-9_\xff][A-Za-z0-9._%+'\xff-]*"
 _LABEL: Final = r"[A-Za-z0-9\xff][A-Za-z0-9\xff-]*"
 _AT: Final = r" ?[\[({] ?(?i:at) ?[\])}] ?"
-_DOT: Final = r"(?: ?[\[({] ?(?i:dot) ?[\])}] ?|\.)"
+_WRITTEN_DOT: Final = r" ?[\[({] ?(?i:dot) ?[\])}] ?"
+_DOT: Final = rf"(?:{_WRITTEN_DOT}|\.)"
 _SPOKEN_END: Final = (
     "(?i:com?|org|net|edu|gov|info|biz|io|ai|me|eu|us|uk|ca|au|nz|in|jp|de|at|ch|fr|it|es|pt|nl|be"
     "|se|no|dk|fi|pl|cz|ie|il|br|mx)"
@@ -37,7 +38,9 @@ def emails() -> Recognizer:
                 rf"{_LOCAL}(?:@|%40)(?:{_LABEL}\.)+[A-Za-z\xff][A-Za-z0-9\xff-]*[A-Za-z0-9\xff]",
                 0.9,
             ),
-            Pattern(rf"{_LOCAL}{_AT}{_LABEL}(?:{_DOT}{_LABEL})+", 0.6),
+            Pattern(
+                rf"(?:{_LOCAL}{_WRITTEN_DOT}){{0,3}}{_LOCAL}{_AT}{_LABEL}(?:{_DOT}{_LABEL})+", 0.6
+            ),
             Pattern(
                 rf"{_LOCAL} (?i:at) {_LABEL}(?: (?i:dot) {_LABEL})? (?i:dot) {_SPOKEN_END}\b", 0.5
             ),

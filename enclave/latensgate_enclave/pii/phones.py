@@ -36,8 +36,9 @@ _KINDS: Final = (
     "voicemail",
 )
 _CONTEXT: Final = words(
-    "call callback cell cellphone contact dial dialed fax home landline line mobile num number"
-    " office ph phone reach ring sms tel telephone text texted voicemail whatsapp work"
+    "answering call callback called calling cell cellphone contact dial dialed fax home landline"
+    " line mobile num number office ph phone reach reached ring sms tel telephone text texted"
+    " voicemail whatsapp work"
 )
 _EXTENSION: Final = r"(?:[ ,]{0,2}(?i:x|ext\.?|extension)[ .:]{0,2}[0-9]{1,6})?"
 _INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,3}}[0-9]){{6,14}}{_EXTENSION}"
@@ -47,11 +48,12 @@ _DIALLED: Final = (
 )
 """With the prefix that is dialled for abroad in place of the plus: 00, and 011 in North America."""
 _NORTH_AMERICAN: Final = (
-    rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?|\b[2-9][0-9]{{2}}(?:[ .-]| - ))"
-    rf"[0-9]{{3}}(?:[ .-]| - )[0-9]{{4}}{_EXTENSION}"
+    rf"(?:\b1[ .-]?)?(?:\([2-9][0-9]{{2}}\) ?[0-9]{{3}}(?:[ .-]| - )?"
+    rf"|\b[2-9][0-9]{{2}}(?:[ .-]| - )[0-9]{{3}}(?:[ .-]| - ))[0-9]{{4}}{_EXTENSION}"
 )
 _GROUPED: Final = (
-    rf"(?:\([0-9]{{1,5}}\)|\b[0-9]{{2,6}})(?:[ ./-]{{1,2}}[0-9]{{2,8}}){{1,5}}{_EXTENSION}"
+    r"(?:\([0-9]{1,5}\)[ ./-]{0,2}[0-9]{2,8}|\b[0-9]{2,6}(?:[ ./-]{1,2}| - )[0-9]{2,8})"
+    rf"(?:(?:[ ./-]{{1,2}}| - )[0-9]{{2,8}}){{0,4}}{_EXTENSION}"
 )
 _PLAIN: Final = rf"\b[0-9]{{7,14}}{_EXTENSION}"
 
@@ -78,7 +80,7 @@ _COUNTRY_CODE_CHARS: Final = 9
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
 _OTHER_SHAPES: Final = re.compile(
     r"(?:(?:\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))(?: \d+)*"  # dates
-    r"|\d{4}[/ -]\d{4}"  # from one year to another
+    r"|(?:1\d|20)\d\d[/ -](?:1\d|20)\d\d"  # from one year to another
     r"|\d{3}[ .-]\d\d[ .-]\d{4}"  # US social security numbers
     r"|\d{1,3}(?:\.\d{1,3}){3}"  # IPv4
     r"|\d+[.]\d+"  # decimal fractions

@@ -45,9 +45,9 @@ _MISREAD_MIN_DIGITS: Final = 6
 
 
 def misread_ssns() -> Recognizer:
-    """Social security numbers from scanned paper: behind their name, up to three digits misread."""
+    """Social security numbers behind their name: up to three digits misread, or joined to it."""
     value = rf"({_MISREAD}{{3}}[-. ]?{_MISREAD}{{2}}[-. ]?{_MISREAD}{{4}})\b"
-    name = rf"\b(?i:ssn|social security)\b(?: {{0,2}}(?:{_MARK}))?"
+    name = rf"\b(?i:ssn|social security\b)(?: {{0,2}}(?:{_MARK}))?"
     return Recognizer(
         name="own.ssn_misread",
         category=Category.US_SSN,
@@ -59,8 +59,8 @@ def misread_ssns() -> Recognizer:
 def _judge_misread(view: str, match: Span) -> tuple[Span, ...]:
     text = view[match.start : match.end]
     digits = sum(character.isdigit() for character in text)
-    letters = any(character.isalpha() for character in text)
-    return (match,) if letters and digits >= _MISREAD_MIN_DIGITS else ()
+    unusual = view[match.start - 1].isalpha() or any(character.isalpha() for character in text)
+    return (match,) if unusual and digits >= _MISREAD_MIN_DIGITS else ()
 
 
 def _judge(view: str, match: Span) -> tuple[Span, ...]:

@@ -80,6 +80,7 @@ def test_record_numbers(engine: Tier1Engine, text: str, expected: list[str]) -> 
         ("ssn: 8Sl-27-4668", ["8Sl-27-4668"]),
         ('"social security no": "S33 13 1794"', ["S33 13 1794"]),
         ("Social Security number is 54O311078.", ["54O311078"]),
+        ("SSN536228726", ["536228726"]),
         ("SSN 536-22-8726", ["536-22-8726"]),  # Presidio's own
         ("SSN 000-00-0000", []),  # never given out; nothing misread in it
         ("SSN lOO-SO-BIll", []),  # more letters than digits

@@ -100,6 +100,12 @@ def test_an_iban_inside_an_iban_is_not_tried_twice(engine: Tier1Engine) -> None:
         ("555 1234", []),
         ("call me: 555 1234", ["555 1234"]),
         ("phone 06-12 34 56", ["06-12 34 56"]),
+        ("dial (202)5550173", ["(202)5550173"]),
+        ("Fax 030 - 1234 56 79", ["030 - 1234 56 79"]),
+        ("Phone number - 9876543210", ["9876543210"]),  # and an NHS number by its check digit
+        ("call me on 9472 7916", ["9472 7916"]),
+        ("They're not answering at 78 651 450", ["78 651 450"]),
+        ("call from 2019-2024", []),  # years
         ("phone 2020-01-02 11", []),  # a date, an IP address, an amount, a fraction
         ("phone 10.100.10.10", []),
         ("phone 100 000 000", []),

@@ -19,6 +19,7 @@ WRITTEN = {
         "müller@beispiel.de",
         "first.last @ example.com",
         "first.last@ example.com",
+        "jane(dot)q [dot] doe(at)example(dot)com",
         "jane (at) example (dot) com",
         "jane at example dot com",
         "jane AT mail dot example DOT co",
