@@ -6,13 +6,12 @@ system call and, with ``TCP_NODELAY``, a packet that wakes the client up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
+
+from latensgate_parent.limits import HTTP_HELD_WRITE_MAX_BYTES
 
 if TYPE_CHECKING:
     import asyncio
-
-_HELD_MAX_BYTES: Final = 64 * 1024
-"""What is held at most: uvicorn's own high-water mark, so that a slow client is noticed as ever."""
 
 
 class GatheringTransport:
@@ -46,7 +45,7 @@ class GatheringTransport:
             self._loop.call_soon(self.flush)
         self._held.append(data)
         self._held_bytes += len(data)
-        if self._held_bytes > _HELD_MAX_BYTES:
+        if self._held_bytes > HTTP_HELD_WRITE_MAX_BYTES:
             self.flush()
 
     def flush(self) -> None:

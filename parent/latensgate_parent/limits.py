@@ -175,6 +175,9 @@ HURRY_STORE_MAX_S: Final = 1.0
 """In place of both after a second SIGTERM: what is to be written, if the disk takes it at once."""
 HTTP_HEAD_MAX_BYTES: Final = 64 * KIB
 """Request line and fields; browsers and proxies stay below 16 KiB."""
+HTTP_HELD_WRITE_MAX_BYTES: Final = 64 * KIB
+"""What of an answer waits for the end of the loop's turn: uvicorn's own high-water mark, so that a
+client that does not read is noticed as ever."""
 HTTP_FIELDS_MAX_COUNT: Final = 100
 """Fields of a head; browsers and proxies send some 30. Each is looked through about ten times."""
 HTTP_HEAD_TIMEOUT_S: Final = 10.0

@@ -73,7 +73,7 @@ def test_every_turn_is_one_write_and_nothing_is_lost(turns: list[list[bytes]]) -
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "_HELD_MAX_BYTES", 10)
+    monkeypatch.setattr(gathering, "HTTP_HELD_WRITE_MAX_BYTES", 10)
 
     async def test() -> None:
         wire = Wire()
