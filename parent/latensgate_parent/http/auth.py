@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from latensgate_parent.http.errors import GatewayError
 from latensgate_parent.http.fields import single
+from latensgate_parent.http.flights import Flights
 from latensgate_parent.limits import AUTH_CACHE_MAX_COUNT, AUTH_CACHE_S
 from latensgate_shared.errors import ErrorCode
 
@@ -81,6 +82,7 @@ class Authenticator:
         self._clock = clock
         self._monotonic = monotonic
         self._cache: dict[bytes, _Cached] = {}
+        self._flights: Flights[bytes, Caller | None] = Flights()
         self._changes = 0
 
     async def authenticate(self, headers: Sequence[Header], tenant_in_url: str | None) -> Caller:
@@ -100,7 +102,10 @@ class Authenticator:
         if cached is not None and self._monotonic() < cached.until:
             caller = cached.caller
         else:
-            caller = await self._look_up(digest)
+            found = await self._flights.join(digest, self._look_up)
+            if found is None:
+                raise _unauthenticated("This API key is not known here.")
+            caller = found
         self._check_ends(caller)
         if tenant_in_url is not None and tenant_in_url != caller.tenant.tenant_id:
             raise GatewayError(ErrorCode.ERR_NOT_FOUND, "There is nothing here for this key.")
@@ -109,19 +114,21 @@ class Authenticator:
     def forget(self, digest: bytes) -> None:
         """Drop what is remembered of a key: it was just revoked or rotated here."""
         self._changes += 1  # a lookup under way may have read the old state
+        self._flights.part(digest)
         self._cache.pop(digest, None)
 
     def forget_all(self) -> None:
         """Drop everything that is remembered: a tenant was changed."""
         self._changes += 1
+        self._flights.part_all()
         self._cache.clear()
 
-    async def _look_up(self, digest: bytes) -> Caller:
+    async def _look_up(self, digest: bytes) -> Caller | None:
         until, changes = self._monotonic() + AUTH_CACHE_S, self._changes
         found = await self._store.authenticate(digest)
         if found is None:
             self._cache.pop(digest, None)
-            raise _unauthenticated("This API key is not known here.")
+            return None
         key, tenant = found
         caller = Caller(tenant, key)
         if changes == self._changes:

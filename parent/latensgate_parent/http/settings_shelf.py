@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from latensgate_parent.http.flights import Flights
 from latensgate_parent.limits import SETTINGS_REMEMBERED_S, SETTINGS_TENANTS_MAX_COUNT
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class SettingsShelf:
     def __init__(self, store: SettingsStore, monotonic: Clock = time.monotonic) -> None:
         self._store = store
         self._monotonic = monotonic
+        self._flights: Flights[str, StoredSettings | None] = Flights()
         self._known: OrderedDict[str, tuple[float, StoredSettings | None]] = OrderedDict()
 
     async def document(self, tenant_id: str) -> bytes | None:
@@ -41,10 +43,14 @@ class SettingsShelf:
         found = self._known.get(tenant_id)
         if found is not None and now < found[0]:
             return _document(found[1])
+        return _document(await self._flights.join(tenant_id, self._look_up))
+
+    async def _look_up(self, tenant_id: str) -> StoredSettings | None:
+        found = self._known.get(tenant_id)
         told = await self._store.settings(tenant_id)
         if self._known.get(tenant_id) is not found:  # changed meanwhile: it may be newer than told
-            return _document(self._newest(tenant_id, told))
-        return _document(self._remember(tenant_id, told))
+            return self._newest(tenant_id, told)
+        return self._remember(tenant_id, told)
 
     def changed(self, settings: StoredSettings) -> None:
         """Take what was stored just now."""
