@@ -2,12 +2,14 @@
 
 The thread takes what is queued, runs it in the order of its arrival in one transaction, commits,
 which is when the disk has it, and then wakes every waiter. While the disk works, the next group
-gathers: with one caller a group has one write, with many it has many, and nothing waits for time.
+gathers: with one caller a group has one write, and never waits. Where the group before had several
+writes, the next one waits for moments until as many have come: a commit costs more than a write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -15,6 +17,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from latensgate_parent.limits import (
+    STORE_GATHER_PAUSE_MS,
+    STORE_GATHER_PAUSES_MAX_COUNT,
     STORE_WRITES_PER_TRANSACTION_MAX_COUNT,
     STORE_WRITES_QUEUED_MAX_COUNT,
 )
@@ -65,13 +69,18 @@ class Writer:
     Args:
         engine: Its transactions begin with the lock for writing.
         begin: The command that begins one.
+        pause: Waits so many seconds, in the thread.
 
     The loop that runs at construction is the one that waits.
     """
 
-    def __init__(self, engine: Engine, begin: str) -> None:
+    def __init__(
+        self, engine: Engine, begin: str, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self._engine = engine
         self._begin = begin
+        self._pause = pause
+        self._expected = 1  # as many writes as the group before had
         self._connection: PoolProxiedConnection | None = None
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -123,6 +132,7 @@ class Writer:
         """Wait for one write, then take those that stand behind it."""
         batch: list[_Pending] = []
         item = self._queue.get()
+        self._gather()
         while item is not None:
             batch.append(item)
             if len(batch) == STORE_WRITES_PER_TRANSACTION_MAX_COUNT:
@@ -134,8 +144,16 @@ class Writer:
         self._last = True
         return batch
 
+    def _gather(self) -> None:
+        """Behind a group of several, let as many come again; who is alone is not kept waiting."""
+        for _ in range(STORE_GATHER_PAUSES_MAX_COUNT):
+            if self._queue.qsize() + 1 >= self._expected:
+                return
+            self._pause(STORE_GATHER_PAUSE_MS / 1000)
+
     def _write(self, batch: Sequence[_Pending]) -> None:
         """Give every write its outcome."""
+        self._expected = len(batch)
         try:
             if batch and not self._transact(batch, self._run_together):
                 self._transact(batch, self._run_apart)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,11 @@ from threading import Event
 
 import pytest
 
-from latensgate_parent.limits import STORE_WRITES_QUEUED_MAX_COUNT
+from latensgate_parent.limits import (
+    STORE_GATHER_PAUSE_MS,
+    STORE_GATHER_PAUSES_MAX_COUNT,
+    STORE_WRITES_QUEUED_MAX_COUNT,
+)
 from latensgate_parent.store import sqlite, writer
 from latensgate_parent.store.interfaces import ReceiptQuery, Store, StoreError
 from latensgate_parent.store.open import open_store
@@ -32,7 +37,9 @@ async def sqlite_store(folder: Path) -> AsyncGenerator[Store]:
 
 
 @asynccontextmanager
-async def held_writer(folder: Path) -> AsyncGenerator[tuple[Writer, Event, asyncio.Task[None]]]:
+async def held_writer(
+    folder: Path, pause: Callable[[float], None] = time.sleep
+) -> AsyncGenerator[tuple[Writer, Event, asyncio.Task[None]]]:
     """Give a writer whose thread waits for an event, so that what follows becomes one group."""
     go, entered = Event(), Event()
 
@@ -44,7 +51,7 @@ async def held_writer(folder: Path) -> AsyncGenerator[tuple[Writer, Event, async
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE kept (n INTEGER PRIMARY KEY)")
     connection.close()
-    made = Writer(sqlite.writing_engine(path), sqlite.BEGIN_WRITE)
+    made = Writer(sqlite.writing_engine(path), sqlite.BEGIN_WRITE, pause)
     holding = asyncio.create_task(made.write(hold))
     await asyncio.to_thread(entered.wait, 10)
     try:
@@ -88,6 +95,67 @@ def test_what_waits_is_written_in_one_transaction_in_order(tmp_path: Path) -> No
         assert order == list(range(20))
         assert commits == [[]]
         assert kept(tmp_path) == list(range(20))
+
+    asyncio.run(scenario())
+
+
+def test_who_is_alone_waits_for_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        pauses: list[float] = []
+        async with held_writer(tmp_path, pauses.append) as (made, go, holding):
+            go.set()
+            await holding
+            for number in range(5):
+                await made.write(lambda t, n=number: insert(t, n))  # type: ignore[misc]  # as above
+        assert pauses == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("coming", [0, 1, 2, 3])
+def test_behind_a_group_the_next_one_waits_for_as_many_but_not_for_long(
+    tmp_path: Path, coming: int
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        pauses: list[float] = []
+        later: list[asyncio.Future[int]] = []
+        commits: list[int] = []
+
+        def count(transaction: Transaction, number: int) -> int:
+            commits.append(len(kept(tmp_path)))  # as others see it: what is committed
+            return insert(transaction, number)
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) <= coming:
+                asyncio.run_coroutine_threadsafe(more(10 + len(pauses)), loop).result(10)
+
+        async def more(number: int) -> None:
+            later.append(asyncio.ensure_future(made.write(lambda t: count(t, number))))
+            await asyncio.sleep(0)
+
+        async with held_writer(tmp_path, pause) as (made, go, holding):
+            group = [
+                asyncio.create_task(made.write(lambda t, n=number: count(t, n)))  # type: ignore[misc]  # as above
+                for number in range(3)
+            ]
+            await asyncio.sleep(0)
+            go.set()
+            await holding
+            await asyncio.gather(*group)
+            assert pauses == []
+            assert await made.write(lambda t: count(t, 10)) == 10
+            await asyncio.gather(*later)
+            told = len(pauses)
+            # As many as came last are expected next, so one more alone waits only behind several.
+            await made.write(lambda t: count(t, 20))
+        assert told == (STORE_GATHER_PAUSES_MAX_COUNT if coming < 2 else 2)
+        assert set(pauses) == {STORE_GATHER_PAUSE_MS / 1000}
+        together = min(1 + coming, 3)
+        assert commits[3 : 3 + together] == [3] * together
+        if not coming:
+            assert len(pauses) == told
 
     asyncio.run(scenario())
 
