@@ -201,9 +201,11 @@ STORE_WRITES_QUEUED_MAX_COUNT: Final = 8_192
 STORE_WRITES_PER_TRANSACTION_MAX_COUNT: Final = 512
 """Writes of one transaction: about 15 ms of work, which the first one waits for too."""
 STORE_GATHER_PAUSE_MS: Final = 1.0
-"""Between two looks whether a group of writes is as large as the one before: less than a flush."""
+"""Between two looks whether enough writes wait for a common commit: less than a flush takes."""
 STORE_GATHER_PAUSES_MAX_COUNT: Final = 5
 """Looks, so that a write waits at most 5 ms for others: an answer takes a hundred times as long."""
+STORE_GATHERED_COUNT: Final = 16
+"""Enough writes: the commit's part in each is then below what the write itself costs."""
 STORE_BUSY_TIMEOUT_MS: Final = 2_000
 """How long SQLite waits for a lock: another process, for example the operator's command, writes."""
 STORE_MIGRATION_TIMEOUT_MS: Final = 30_000

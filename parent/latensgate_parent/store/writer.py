@@ -3,7 +3,7 @@
 The thread takes what is queued, runs it in the order of its arrival in one transaction, commits,
 which is when the disk has it, and then wakes every waiter. While the disk works, the next group
 gathers: with one caller a group has one write, and never waits. Where the group before had several
-writes, the next one waits for moments until as many have come: a commit costs more than a write.
+writes, the next one waits for moments until many have come: a commit costs more than a write.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from latensgate_parent.limits import (
     STORE_GATHER_PAUSE_MS,
     STORE_GATHER_PAUSES_MAX_COUNT,
+    STORE_GATHERED_COUNT,
     STORE_WRITES_PER_TRANSACTION_MAX_COUNT,
     STORE_WRITES_QUEUED_MAX_COUNT,
 )
@@ -80,7 +81,7 @@ class Writer:
         self._engine = engine
         self._begin = begin
         self._pause = pause
-        self._expected = 1  # as many writes as the group before had
+        self._has_company = False  # the group before had several writes
         self._connection: PoolProxiedConnection | None = None
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -132,7 +133,8 @@ class Writer:
         """Wait for one write, then take those that stand behind it."""
         batch: list[_Pending] = []
         item = self._queue.get()
-        self._gather()
+        if item is not None and self._has_company:
+            self._gather()
         while item is not None:
             batch.append(item)
             if len(batch) == STORE_WRITES_PER_TRANSACTION_MAX_COUNT:
@@ -145,15 +147,15 @@ class Writer:
         return batch
 
     def _gather(self) -> None:
-        """Behind a group of several, let as many come again; who is alone is not kept waiting."""
+        """Let many come, but not for long."""
         for _ in range(STORE_GATHER_PAUSES_MAX_COUNT):
-            if self._queue.qsize() + 1 >= self._expected:
+            if self._queue.qsize() + 1 >= STORE_GATHERED_COUNT:
                 return
             self._pause(STORE_GATHER_PAUSE_MS / 1000)
 
     def _write(self, batch: Sequence[_Pending]) -> None:
         """Give every write its outcome."""
-        self._expected = len(batch)
+        self._has_company = len(batch) > 1
         try:
             if batch and not self._transact(batch, self._run_together):
                 self._transact(batch, self._run_apart)

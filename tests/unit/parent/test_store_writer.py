@@ -16,6 +16,7 @@ import pytest
 from latensgate_parent.limits import (
     STORE_GATHER_PAUSE_MS,
     STORE_GATHER_PAUSES_MAX_COUNT,
+    STORE_GATHERED_COUNT,
     STORE_WRITES_QUEUED_MAX_COUNT,
 )
 from latensgate_parent.store import sqlite, writer
@@ -112,50 +113,46 @@ def test_who_is_alone_waits_for_nobody(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("coming", [0, 1, 2, 3])
-def test_behind_a_group_the_next_one_waits_for_as_many_but_not_for_long(
+@pytest.mark.parametrize("coming", [0, 1, STORE_GATHERED_COUNT - 1, STORE_GATHERED_COUNT])
+def test_behind_a_group_the_next_one_waits_for_many_but_not_for_long(
     tmp_path: Path, coming: int
 ) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         pauses: list[float] = []
         later: list[asyncio.Future[int]] = []
-        commits: list[int] = []
+        committed: list[int] = []
 
         def count(transaction: Transaction, number: int) -> int:
-            commits.append(len(kept(tmp_path)))  # as others see it: what is committed
+            committed.append(len(kept(tmp_path)))  # as others see it
             return insert(transaction, number)
 
         def pause(seconds: float) -> None:
             pauses.append(seconds)
-            if len(pauses) <= coming:
-                asyncio.run_coroutine_threadsafe(more(10 + len(pauses)), loop).result(10)
+            if not later:
+                asyncio.run_coroutine_threadsafe(more(), loop).result(10)
 
-        async def more(number: int) -> None:
-            later.append(asyncio.ensure_future(made.write(lambda t: count(t, number))))
+        async def more() -> None:
+            for number in range(100, 100 + coming):
+                write = made.write(lambda t, n=number: count(t, n))  # type: ignore[misc]  # as above
+                later.append(asyncio.ensure_future(write))
             await asyncio.sleep(0)
 
         async with held_writer(tmp_path, pause) as (made, go, holding):
-            group = [
-                asyncio.create_task(made.write(lambda t, n=number: count(t, n)))  # type: ignore[misc]  # as above
-                for number in range(3)
-            ]
+            pair = [made.write(lambda t: count(t, 1)), made.write(lambda t: count(t, 2))]
+            group = asyncio.gather(*pair)
             await asyncio.sleep(0)
             go.set()
             await holding
-            await asyncio.gather(*group)
+            await group
             assert pauses == []
-            assert await made.write(lambda t: count(t, 10)) == 10
+            await made.write(lambda t: count(t, 3))
             await asyncio.gather(*later)
-            told = len(pauses)
-            # As many as came last are expected next, so one more alone waits only behind several.
-            await made.write(lambda t: count(t, 20))
-        assert told == (STORE_GATHER_PAUSES_MAX_COUNT if coming < 2 else 2)
-        assert set(pauses) == {STORE_GATHER_PAUSE_MS / 1000}
-        together = min(1 + coming, 3)
-        assert commits[3 : 3 + together] == [3] * together
-        if not coming:
-            assert len(pauses) == told
+        many = coming + 1 >= STORE_GATHERED_COUNT
+        assert pauses == [STORE_GATHER_PAUSE_MS / 1000] * (
+            1 if many else STORE_GATHER_PAUSES_MAX_COUNT
+        )
+        assert committed == [0, 0] + [2] * (1 + coming)  # all of them in one transaction
 
     asyncio.run(scenario())
 
