@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -23,12 +26,23 @@ from latensgate.cli.inspection import inspect as look
 from latensgate.cli.machine import to_json
 from latensgate.cli.render import report
 from latensgate.verify.anchors import AWS_NITRO_ROOT_G1_SHA256
-from latensgate.verify.errors import KINDS, STEPS
+from latensgate.verify.document import parse_untrusted_document
+from latensgate.verify.errors import KINDS, STEPS, VerificationError
+from latensgate.verify.policy import AppraisalPolicy, Measurements
 from paths import OWN_VECTORS, REPOSITORY, published
 
 REAL = "attestation/prod-20260421T223340Z-f1f05745.cbor"
 DEBUG = "attestation/debug-20260803T193615Z-13a44c64.cbor"
 WIDE = {"COLUMNS": "100"}
+_REFUSED = frozenset({ExitCode.MALFORMED, ExitCode.UNTRUSTED, ExitCode.TIME})
+SYNTHETIC_CODES = {
+    "accept": {ExitCode.SIMULATED},
+    "valid-debug": {ExitCode.DEBUG},
+    "reject": _REFUSED,
+    "reject-strict": _REFUSED,
+    "reject-policy": {ExitCode.MEASUREMENTS},
+}
+"""By the words of synthetic-pki/expected.json; its root is never Amazon's."""
 
 
 def inspect(*arguments: str | Path, stdin: bytes | None = None) -> Result:
@@ -195,6 +209,20 @@ def test_a_foreign_token_with_the_same_header_is_malformed() -> None:
     told = facts(published("nitro", "foreign/arm-cca-platform-token.cbor"))
     assert told["verdict"] == "malformed"
     assert told["document"] is None
+
+
+@pytest.mark.parametrize("at", ["now", "document"])
+def test_a_document_whose_own_second_lies_outside_its_certificates_is_refused(
+    tmp_path: Path, at: str
+) -> None:
+    data = real().read_bytes()
+    start = data.index(b"timestamp") + len(b"timestamp") + 1
+    moved = int.from_bytes(data[start : start + 8], "big") + 86_400_000  # a day, in milliseconds
+    document = tmp_path / "moved.cbor"
+    document.write_bytes(data[:start] + moved.to_bytes(8, "big") + data[start + 8 :])
+    told = facts(document, "--at", at)
+    assert told["verdict"] == "time"
+    assert told["valid_at_its_own_time"] is False
 
 
 def test_a_certificate_that_is_none_is_shown_as_such() -> None:
@@ -405,6 +433,35 @@ def test_every_published_document_is_shown_without_a_fault() -> None:
         result = inspect(path, "--at", "document", *form)
         assert result.exit_code in set(ExitCode) - {0, 1, 2, 3, ExitCode.INTERNAL}, path
         assert result.exception is None or isinstance(result.exception, SystemExit), path
+
+
+@pytest.mark.parametrize("at", ["now", "document", "at the verdict's second"])
+def test_every_signed_synthetic_document_is_judged_under_its_own_root(at: str) -> None:
+    folder = published("nitro", "synthetic-pki")
+    listed = json.loads((folder / "expected.json").read_text())
+    pem = x509.load_pem_x509_certificate((folder / "test-root.pem").read_bytes())
+    root = pem.fingerprint(hashes.SHA256()).hex()
+    policy = AppraisalPolicy(
+        measurements=(Measurements.from_hex(*(listed["pcrs"][number] for number in "012")),),
+        unsafe_accept_simulated_root_sha256=root,
+    )
+    for case in listed["documents"]:
+        document = (folder.parent / case["file"]).read_bytes()
+        moment = _moment(at, document, listed["verify_at"])
+        inspection = look(Question(document, moment, policy, simulated_root=root))
+        if at == "at the verdict's second":
+            assert inspection.code in SYNTHETIC_CODES[case["expected"]], case["file"]
+        else:
+            assert inspection.code not in {ExitCode.VERIFIED, ExitCode.INTERNAL}, case["file"]
+
+
+def _moment(at: str, document: bytes, verdicts: str) -> datetime:
+    if at == "now":
+        return datetime.now(UTC)
+    if at == "document":
+        with suppress(VerificationError):
+            return parse_untrusted_document(document).timestamp
+    return datetime.fromisoformat(verdicts)
 
 
 def test_help_and_the_page_list_every_exit_code() -> None:

@@ -194,9 +194,8 @@ def _refused(
 ) -> Inspection:
     code = KIND_TO_CODE.get(error.kind, ExitCode.UNTRUSTED)
     own_time = False
-    if code is ExitCode.TIME and said is not None:
-        then = inspect(replace(question, at=said.timestamp))
-        own_time = then.code is not ExitCode.TIME and then.failure is None
+    if code is ExitCode.TIME and said is not None and question.at != said.timestamp:
+        own_time = inspect(replace(question, at=said.timestamp)).failure is None
     return Inspection(
         question=question,
         code=code,
