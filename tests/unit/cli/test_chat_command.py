@@ -238,6 +238,7 @@ def test_all_is_well(machine: Machine, sdk: FakeSDK) -> None:
     assert "All is well, under a simulator's root" in result.output
     assert sdk.asked == [[]]
     told = machine.told("doctor", SIMULATED)
+    assert (told["verdict"], told["exit_code"]) == ("simulated", DONE)
     assert [step["number"] for step in told["steps"]] == list(range(1, 14))
     assert {step["state"] for step in told["steps"]} == {"passed", "not run"}
     assert len(machine.told("doctor", SIMULATED, "--no-request")["steps"]) == 12

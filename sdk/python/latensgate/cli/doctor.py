@@ -53,7 +53,7 @@ def doctor(session: Session, *, no_request: bool) -> ExitCode:
     session.out.data(
         {
             "format": "latensgate-doctor/1",
-            "verdict": findings.code.verdict,
+            "verdict": _verdict(session, findings),
             "exit_code": int(findings.code),
             "steps": [item.to_json(number) for number, item in enumerate(findings.items, 1)],
         }
@@ -100,12 +100,22 @@ def _show(session: Session, number: int, finding: Finding) -> None:
         session.out.line(f"      → {finding.advice}", "yellow")
 
 
+def _verdict(session: Session, findings: Findings) -> str:
+    if findings.code is DONE and _simulated(session):
+        return ExitCode.SIMULATED.verdict
+    return findings.code.verdict
+
+
+def _simulated(session: Session) -> bool:
+    policy = session.found.policy
+    return policy is not None and policy.unsafe_accept_simulated_root_sha256 is not None
+
+
 def _summary(session: Session, findings: Findings) -> Text:
     failed = findings.failed
     if failed:
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         return Text(f"Not well: {failed[0].title.lower()}{more}.", "bold red")
-    policy = session.found.policy
-    if policy is not None and policy.unsafe_accept_simulated_root_sha256 is not None:
+    if _simulated(session):
         return Text("All is well, under a simulator's root: not an enclave.", "bold yellow")
     return Text("All is well.", "bold green")
