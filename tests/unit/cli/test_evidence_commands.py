@@ -143,6 +143,13 @@ def test_an_archived_document(machine: Machine) -> None:
     assert unknown.exit_code == ExitCode.REFUSED
 
 
+@pytest.mark.parametrize("name", ["aud_zz", "sha384:00", "aud_" + "0" * 17])
+def test_a_name_with_a_digit_too_few_is_not_taken_for_a_file(machine: Machine, name: str) -> None:
+    result = machine.run("verify", name, SIMULATED)
+    assert result.exit_code == ExitCode.USAGE
+    assert "or aud_ and 16, lower-case hex digits expected" in " ".join(result.output.split())
+
+
 def test_a_good_document_of_another_name_is_refused(machine: Machine) -> None:
     stand_in, asked = machine.stand_in, "sha384:" + "00" * 48
     good = stand_in.attest(Asked("GET", "", {"hash": stand_in.attestation_hash}, {}, b""))[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HASH: Final = re.compile(r"sha384:[0-9a-f]{96}")
 _RECEIPT: Final = re.compile(r"aud_[0-9a-f]{16}")
+_PREFIXES: Final = ("sha384:", "aud_")
 _CODES: Final = (
     DONE,
     ExitCode.UNREADABLE,
@@ -47,4 +49,9 @@ def verify(session: Session, what: str) -> ExitCode:
         return verify_hash(session, what)
     if _RECEIPT.fullmatch(what):
         return verify_entry(session, what)
+    if what.startswith(_PREFIXES) and not Path(what).exists():
+        raise click.BadParameter(
+            f"{what!r}: sha384: and 96, or aud_ and 16, lower-case hex digits expected",
+            param_hint="HASH|RECEIPT_ID|FILE",
+        )
     return verify_file(session, what)
