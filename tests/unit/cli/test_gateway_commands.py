@@ -233,10 +233,15 @@ def test_every_kind_and_every_error_code_has_an_exit_code() -> None:
 # --- the process ---
 
 
-def run_process(machine: Machine, *arguments: str) -> subprocess.Popen[bytes]:
+CLOSED = ("/bin/sh", "-c", 'exec "$@" >&-', "sh")
+
+
+def run_process(
+    machine: Machine, *arguments: str, shell: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     given = {name: value for name, value in machine.environment.items() if value is not None}
     return subprocess.Popen(
-        [sys.executable, "-m", "latensgate.cli", *arguments],
+        [*shell, sys.executable, "-m", "latensgate.cli", *arguments],
         env={"PATH": os.environ["PATH"], **given},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -253,6 +258,22 @@ def test_a_reader_that_goes_away_is_no_fault(machine: Machine, form: str) -> Non
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(30) == ExitCode.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_reader_of_json_that_goes_away_is_told_as_one(machine: Machine, buffered: str) -> None:
+    machine.environment["PYTHONUNBUFFERED"] = buffered
+    process = run_process(machine, "config", "show", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (ExitCode.BROKEN_PIPE, b"")
+
+
+def test_a_closed_output_leaves_the_exit_code(machine: Machine) -> None:
+    process = run_process(machine, "config", "show", "--json", shell=CLOSED)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (DONE, b"")
 
 
 def test_ctrl_c_ends_in_one_line(machine: Machine) -> None:

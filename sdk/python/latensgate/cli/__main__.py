@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 
 import click
 
@@ -29,7 +30,18 @@ from latensgate.cli.usage import usage
 from latensgate.cli.verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """A group that leaves a reader who went away to ``main``: click would end with 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a broken pipe loses the number by which click knows it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise BrokenPipeError from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="latensgate", prog_name="latensgate")
 def cli() -> None:
     """Latensgate: confidential inference that you can check.
@@ -64,6 +76,7 @@ for command in (
 
 def main() -> None:
     """Entry point of the ``latensgate`` script. No stack trace ever reaches a person."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
@@ -77,6 +90,16 @@ def main() -> None:
         click.echo(f"Error: internal fault ({type(error).__name__}); please report it", err=True)
         code = ExitCode.INTERNAL
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let the exit code tell the verdict where the shell closed the output (``>&-``)."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIOWrapper:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _run() -> int:
