@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ version of it asks again after this one."""
 WAIT_MAX_S: Final = 60
 """The longest Retry-After that every version of the OpenAI client honours. Of longer ones openai 1
 takes no notice and would ask again within a second."""
+_PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\[[0-9]+\]|\.[A-Za-z_][A-Za-z0-9_]*)*")
+"""As ``messages[0].content``; of a field of OpenAI's or the policy's."""
 _PASSING: Final = frozenset({408, 429, 502, 503, 504})
 """Statuses by which a proxy on the way says that it was busy or that its upstream was away."""
 
@@ -185,7 +188,7 @@ def inside_failure(
     code = error.code
     return Failure(
         code=code,
-        message=error.message,
+        message=_naming(error.message, error.param),
         status=code.http_status if code.http_status >= ERROR_STATUS else _NOT_YET,
         retry=code.retryable,
         param=error.param,
@@ -195,6 +198,18 @@ def inside_failure(
         receipt=receipt,
         hold=error.hold,
     )
+
+
+def _naming(message: str, param: str | None) -> str:
+    """Name the field in the message: all that openai 3 shows of an error is its message.
+
+    Only where the path looks like one: a name that the caller made up may hold anything.
+    """
+    if param is None or _PATH.fullmatch(param) is None:
+        return message
+    if re.search(rf"\b{re.escape(param)}\b", message):
+        return message
+    return f"{message} ({param})"
 
 
 def retry_after(headers: Mapping[str, str]) -> str | None:
