@@ -190,6 +190,8 @@ def queries() -> Iterator[Case]:
         yield Case("GET", f"/api/audit/{receipt}", E.ERR_REQUEST_INVALID)
     for path in ("/api", "/api/", "/api/keys/", "/v1/chat/completions", "/%00", "/t/", "/../etc"):
         yield Case("GET", path, E.ERR_NOT_FOUND)
+    for path in ("/v1/chat/completions", "/v1/responses", "/v1/made-up"):
+        yield Case("POST", path, E.ERR_PLAINTEXT_REFUSED, {"messages": []}, key=None)
     for method, path in (("POST", "/api/audit"), ("PUT", "/api/keys"), ("POST", "/api/health")):
         yield Case(method, path, E.ERR_METHOD_NOT_ALLOWED)
 

@@ -179,7 +179,7 @@ def build_app(services: Services) -> FastAPI:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     exchange = exchange_of(request)
-    told = _told(error)
+    told = _told(error, request)
     exchange.code = told.code
     found = error_response(told, exchange.correlation_id)
     answer = Response(found.body, found.status)
@@ -202,12 +202,17 @@ def _methods_of(request: Request) -> str:
     return ", ".join(sorted(found))
 
 
-def _told(error: Exception) -> LatensgateError:
+def _told(error: Exception, request: Request) -> LatensgateError:
     if isinstance(error, LatensgateError):
         return error
     if isinstance(error, RequestValidationError):
         return invalid(error.errors())
     status = error.status_code if isinstance(error, HTTPException) else 0
+    if status == _NOT_FOUND and request.method == "POST" and _is_openais(request):
+        return GatewayError(
+            ErrorCode.ERR_PLAINTEXT_REFUSED,
+            "An OpenAI client speaks to the Latensgate SDK or to `latensgate proxy`, which seal.",
+        )
     if status == _NOT_FOUND:
         return GatewayError(ErrorCode.ERR_NOT_FOUND, "There is no such route.")
     if status == _METHOD_NOT_ALLOWED:
@@ -215,3 +220,8 @@ def _told(error: Exception) -> LatensgateError:
             ErrorCode.ERR_METHOD_NOT_ALLOWED, "This route does not have this method."
         )
     return LatensgateError("not foreseen", code=ErrorCode.ERR_INTERNAL)
+
+
+def _is_openais(request: Request) -> bool:
+    """Whether somebody asks here as one asks OpenAI: in plain text."""
+    return str(request.scope["path"]).startswith("/v1/")

@@ -276,6 +276,21 @@ def test_a_closed_output_leaves_the_exit_code(machine: Machine) -> None:
     assert (process.returncode, err) == (DONE, b"")
 
 
+FULL = ("/bin/sh", "-c", '"$@" > /dev/full', "sh")
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_full_disk_is_told_and_is_no_fault_of_the_program(
+    machine: Machine, buffered: str, form: tuple[str, ...]
+) -> None:
+    machine.environment["PYTHONUNBUFFERED"] = buffered
+    process = run_process(machine, "config", "show", *form, shell=FULL)
+    _, err = process.communicate(timeout=30)
+    told = b"Error: the output is not whole: No space left on device\n"
+    assert (process.returncode, err) == (ExitCode.OUTPUT, told)
+
+
 def test_ctrl_c_ends_in_one_line(machine: Machine) -> None:
     def slow(_asked: object) -> tuple[int, JSONObject]:
         time.sleep(3)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -87,9 +89,21 @@ def main() -> None:
         _close_output()
         code = ExitCode.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the outermost frame: told in a sentence, with its own exit code
-        click.echo(f"Error: internal fault ({type(error).__name__}); please report it", err=True)
-        code = ExitCode.INTERNAL
+        code = _told(error)
     sys.exit(code)
+
+
+def _told(error: Exception) -> ExitCode:
+    if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+        _close_output()
+        click.echo(f"Error: the output is not whole: {error.strerror}", err=True)
+        return ExitCode.OUTPUT
+    click.echo(f"Error: internal fault ({type(error).__name__}); please report it", err=True)
+    return ExitCode.INTERNAL
+
+
+_UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk says that takes no more."""
 
 
 def _open_closed_streams() -> None:

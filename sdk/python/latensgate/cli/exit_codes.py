@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     PROTOCOL = 24
     OUTCOME_UNKNOWN = 25
     STACK = 30
+    OUTPUT = 31
     INTERNAL = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -72,6 +73,7 @@ _MEANINGS: Final = {
     ExitCode.PROTOCOL: "What answers there does not speak as a gateway does.",
     ExitCode.OUTCOME_UNKNOWN: "The request may have run; its answer is lost.",
     ExitCode.STACK: "The developer's stack is not installed, did not start, or broke.",
+    ExitCode.OUTPUT: "The output could not be written whole: a full disk, most likely.",
     ExitCode.INTERNAL: "A fault of this program; please report it.",
     ExitCode.INTERRUPTED: "Ended by Ctrl-C.",
     ExitCode.BROKEN_PIPE: "Whoever read the output went away.",
