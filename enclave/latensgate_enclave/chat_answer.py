@@ -6,11 +6,11 @@ values and not in JSON; `chat_render` writes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from latensgate_enclave.chat_native import NativeAnswer
 from latensgate_enclave.chat_texts import answer_parts, with_answer_texts
+from latensgate_enclave.values import Value
 from latensgate_shared.limits import ESTIMATED_TOKEN_BYTES
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Value, frozen=True):
     """Tokens as OpenAI counts them.
 
     Attributes:
@@ -86,8 +85,7 @@ def estimated_usage(prompt_bytes: int, answer_bytes: int) -> Usage:
     return Usage(prompt, answer, reasoning_tokens=None, estimated=True)
 
 
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
+class ChatAnswer(Value, frozen=True):
     """A whole answer.
 
     Attributes:
@@ -100,13 +98,13 @@ class ChatAnswer:
         native: What OpenAI's interface tells beside, where it was asked for.
     """
 
-    text: tuple[str, ...] = field(repr=False)
+    text: tuple[str, ...]
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     usage: Usage
     size_bytes: int = 0
-    reasoning: tuple[ReasoningBlock, ...] = field(default=(), repr=False)
-    native: NativeAnswer = field(default_factory=NativeAnswer, repr=False)
+    reasoning: tuple[ReasoningBlock, ...] = ()
+    native: NativeAnswer = NativeAnswer()
 
     def parts(self) -> list[TextPart]:
         """Return every text that the answer would return."""
@@ -117,15 +115,13 @@ class ChatAnswer:
         return with_answer_texts(self, texts)
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Value, frozen=True):
     """The next piece of text; never empty."""
 
-    text: str = field(repr=False)
+    text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(Value, frozen=True):
     """The next piece of what the model thinks; a signed or a redacted one ends its block.
 
     Attributes:
@@ -134,13 +130,12 @@ class ReasoningDelta:
         redacted: A whole block that only the provider reads, or None.
     """
 
-    text: str = field(default="", repr=False)
-    signature: str | None = field(default=None, repr=False)
-    redacted: str | None = field(default=None, repr=False)
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallBegun:
+class ToolCallBegun(Value, frozen=True):
     """A tool call begins; ``index`` counts tool calls from 0."""
 
     index: int
@@ -148,23 +143,20 @@ class ToolCallBegun:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(Value, frozen=True):
     """The next piece of the JSON text of a call's arguments; never empty."""
 
     index: int
-    arguments: str = field(repr=False)
+    arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class NativeDelta:
+class NativeDelta(Value, frozen=True):
     """What OpenAI's interface tells beside the pieces before it."""
 
-    told: NativeAnswer = field(repr=False)
+    told: NativeAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Value, frozen=True):
     """No more content follows; usage does."""
 
     finish_reason: FinishReason
@@ -175,8 +167,7 @@ ChatDelta: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionHead:
+class CompletionHead(Value, frozen=True):
     """What every object of one answer repeats.
 
     Attributes:

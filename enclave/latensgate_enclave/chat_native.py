@@ -8,12 +8,14 @@ alone (`unscannable`, ADR 0051).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
+from msgspec import field
+from msgspec.structs import replace
 
 from latensgate_enclave.chat_native_wire import NativeWire
+from latensgate_enclave.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,8 +100,7 @@ def unscannable(native: JSONObject) -> tuple[str, ...]:
     return (*found, "modalities") if speaks else found
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class NativeAnswer:
+class NativeAnswer(Value, frozen=True):
     """What a provider with OpenAI's own interface tells beside text and calls.
 
     Attributes:

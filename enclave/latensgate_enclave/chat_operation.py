@@ -26,6 +26,7 @@ from latensgate_enclave.chat_texts import request_parts, tool_names, with_reques
 from latensgate_enclave.openai_upstream_answer import OpenAIReader
 from latensgate_enclave.openai_upstream_request import build_openai_body, dropped_by_upstream
 from latensgate_enclave.operation import Forwarding, of_kind
+from latensgate_enclave.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject
 
 
-@dataclass(frozen=True, slots=True)
-class ChatModelRequest:
+class ChatModelRequest(Value, frozen=True):
     """A checked chat request on its way through the pipeline.
 
     Attributes:

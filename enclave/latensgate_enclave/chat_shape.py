@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from latensgate_enclave.aws.bedrock import UpstreamError
@@ -20,6 +19,7 @@ from latensgate_enclave.chat_answer import (
     ToolCallDelta,
 )
 from latensgate_enclave.chat_deltas import Collector, as_deltas
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import MalformedError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES
 from latensgate_shared.strict_json import parse_json_object
@@ -34,8 +34,7 @@ _Fate: TypeAlias = int | Literal["text", "none"]
 """What becomes of a call: its number in the answer, the answer's text, or nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Value, frozen=True):
     """What has to be done.
 
     Attributes:
@@ -48,7 +47,7 @@ class Shape:
     answer_tool: str | None = None
     single_call: bool = False
     check_json: bool = False
-    stops: tuple[str, ...] = field(default=(), repr=False)
+    stops: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:

@@ -7,8 +7,9 @@ and numbers come from closed sets, tool call ids are our own.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from msgspec.structs import replace
 
 from latensgate_enclave.chat_native import with_native_texts
 from latensgate_enclave.chat_values import (

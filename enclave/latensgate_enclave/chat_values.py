@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from msgspec import field
+
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import NAME_MAX_CHARS
 
@@ -38,8 +40,7 @@ class UnsupportedError(RequestInvalidError):
     code = ErrorCode.ERR_UNSUPPORTED
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Value, frozen=True):
     """One call that the assistant made.
 
     Attributes:
@@ -50,11 +51,10 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: JSONObject = field(repr=False)
+    arguments: JSONObject
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Attachment:
+class Attachment(Value, frozen=True):
     """An image, a document or a sound of a message.
 
     Attributes:
@@ -74,8 +74,7 @@ class Attachment:
     place: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ReasoningBlock:
+class ReasoningBlock(Value, frozen=True):
     """What a model thought, as it said it.
 
     Attributes:
@@ -89,8 +88,7 @@ class ReasoningBlock:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value, frozen=True):
     """One message.
 
     Attributes:
@@ -103,15 +101,14 @@ class Message:
     """
 
     role: Role
-    text: tuple[str, ...] = field(repr=False)
+    text: tuple[str, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
-    reasoning: tuple[ReasoningBlock, ...] = field(default=(), repr=False)
+    attachments: tuple[Attachment, ...] = ()
+    reasoning: tuple[ReasoningBlock, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Value, frozen=True):
     """One tool on offer.
 
     Attributes:
@@ -122,13 +119,12 @@ class ToolSpec:
     """
 
     name: str
-    description: str | None = field(repr=False)
-    parameters: JSONObject | None = field(repr=False)
+    description: str | None
+    parameters: JSONObject | None
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
+class ResponseFormat(Value, frozen=True):
     """The answer has to be JSON.
 
     Attributes:
@@ -138,14 +134,13 @@ class ResponseFormat:
         strict: Whether it must follow the schema exactly.
     """
 
-    schema: JSONObject | None = field(default=None, repr=False)
+    schema: JSONObject | None = None
     name: str = "answer"
-    description: str | None = field(default=None, repr=False)
+    description: str | None = None
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Value, frozen=True):
     """A checked request.
 
     Attributes:
@@ -179,7 +174,7 @@ class ChatRequest:
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    stop: tuple[str, ...] = field(default=(), repr=False)
+    stop: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
     obfuscate: bool = True
@@ -190,7 +185,7 @@ class ChatRequest:
     service_tier: str | None = None
     functions: bool = False
     dropped: tuple[str, ...] = ()
-    native: JSONObject = field(default_factory=dict[str, "JSONValue"], repr=False)
+    native: JSONObject = field(default_factory=dict[str, "JSONValue"])
 
     def attachments(self) -> dict[str, int]:
         """Count by kind what no scan sees."""

@@ -27,6 +27,7 @@ from latensgate_enclave.http1 import (
     ResponseReader,
 )
 from latensgate_enclave.tls_stream import TLSStream
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import EGRESS_CONNECT_TIMEOUT_MS, EGRESS_IDLE_MAX_COUNT
 
@@ -55,8 +56,7 @@ class EgressError(LatensgateError):
         self.nothing_sent = nothing_sent
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Value, frozen=True):
     """One request and its bounds.
 
     Attributes:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import (
     HTTP_CHUNK_SIZE_MAX_DIGITS,
@@ -94,8 +95,7 @@ def _check_fields(fields: tuple[tuple[str, str], ...]) -> None:
             raise HTTPError("HTTP request: a field is outside its character set")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(Value, frozen=True):
     """Status and fields of an answer.
 
     Attributes:
@@ -104,11 +104,10 @@ class ResponseHead:
     """
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseEnd:
+class ResponseEnd(Value, frozen=True):
     """The whole body has been seen.
 
     Attributes:
@@ -118,13 +117,12 @@ class ResponseEnd:
     reusable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Value, frozen=True):
     """A whole answer; ``body`` is never in ``repr``."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
 
 
 ResponseEvent: TypeAlias = "ResponseHead | bytes | ResponseEnd"

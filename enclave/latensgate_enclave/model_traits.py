@@ -6,8 +6,9 @@ where that is possible and refused otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
+
+from latensgate_enclave.values import Value
 
 Capability: TypeAlias = Literal[
     "sampling",
@@ -44,8 +45,7 @@ EMBEDDINGS: Final = frozenset(
 """The row of an embedding model holds exactly one of these words and no other."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTraits:
+class ModelTraits(Value, frozen=True):
     """What one model takes.
 
     Attributes:

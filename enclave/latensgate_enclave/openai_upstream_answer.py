@@ -9,11 +9,12 @@ The upstream's own words never pass in an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from latensgate_enclave.aws.bedrock import UpstreamError
 from latensgate_enclave.chat_answer import (

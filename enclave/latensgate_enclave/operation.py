@@ -8,8 +8,9 @@ show their texts, too; and the operation writes them as the caller expects. Stre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+
+from latensgate_enclave.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +75,7 @@ class AnswerReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarding:
+class Forwarding(Value, frozen=True):
     """One model call.
 
     Attributes:
@@ -89,8 +89,8 @@ class Forwarding:
     """
 
     route: ModelRoute
-    body: bytes = field(repr=False)
-    reader: AnswerReader = field(repr=False)
+    body: bytes
+    reader: AnswerReader
     method: Method = "converse"
     whole: bool = False
     dropped: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import RECEIPT_TENANTS_MAX_COUNT
 from latensgate_shared.receipts import (
@@ -33,8 +34,7 @@ _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
 values are texts, integers and booleans. A test holds the two against each other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Value, frozen=True):
     """What one receipt says in public.
 
     Attributes:

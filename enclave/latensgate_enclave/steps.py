@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from latensgate_enclave.holds import Holds
 from latensgate_enclave.pii.cache import FindingsCache
 from latensgate_enclave.tenant_settings import SettingsBook
+from latensgate_enclave.values import Value
 
 if TYPE_CHECKING:
     from latensgate_enclave.clock import EnclaveClock
@@ -54,8 +55,7 @@ class Parts:
     holds: Holds = field(default_factory=Holds)
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Value, frozen=True):
     """As it came from the parent: nothing is believed.
 
     Attributes:
@@ -65,12 +65,11 @@ class Sealed:
     """
 
     outer: Outer
-    wire: bytes = field(repr=False)
-    tenant_settings: bytes | None = field(default=None, repr=False)
+    wire: bytes
+    tenant_settings: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Opened:
+class Opened(Value, frozen=True):
     """It opened under a key that only this enclave holds; its content is not judged yet.
 
     Attributes:
@@ -101,8 +100,7 @@ class Opened:
     surrogate_secret: bytes | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Admitted:
+class Admitted(Value, frozen=True):
     """Fresh, new, and a request that can be honoured.
 
     Attributes:
@@ -118,8 +116,7 @@ class Admitted:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Scanned:
+class Scanned(Value, frozen=True):
     """Its texts are as the policy wants them."""
 
     request: ModelRequest
@@ -127,23 +124,20 @@ class Scanned:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Forwarded:
+class Forwarded(Value, frozen=True):
     """What the model is sent: one call after the other."""
 
     scanned: Scanned
     calls: tuple[Forwarding, ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Answered:
+class Answered(Value, frozen=True):
     """The model answered each call, and its texts are as the policy wants them, too."""
 
     answers: tuple[ModelAnswer, ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Released:
+class Released(Value, frozen=True):
     """Nothing more is decided: these bytes may leave.
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from latensgate_enclave.chat_answer import ReasoningDelta, TextDelta, ToolCallDelta
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import SETTINGS_CACHE_MAX_BYTES, SETTINGS_CACHE_MAX_COUNT
 from latensgate_shared.pii_policy import joined_layers
@@ -88,8 +88,7 @@ class SettingsBook:
         return settings
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Value, frozen=True):
     """What is applied to one request.
 
     Attributes:

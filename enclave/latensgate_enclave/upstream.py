@@ -18,6 +18,7 @@ from latensgate_enclave.breaker import Breaker
 from latensgate_enclave.egress import Call, EgressError
 from latensgate_enclave.http1 import HTTPError, HttpResponse
 from latensgate_enclave.retry import Plan
+from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
 from latensgate_shared.limits import BEDROCK_ANSWER_MAX_BYTES, BEDROCK_STREAM_MAX_BYTES
 
@@ -39,8 +40,7 @@ Witness: TypeAlias = "Callable[[JSONObject], None]"
 """Takes the evidence of one call, as receipts state it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value, frozen=True):
     """One request to one place.
 
     Attributes:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from latensgate_enclave.values import Value
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +27,11 @@ def describe_wire_types() -> None:
 
 
 def wire_types(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
-    """Yield every structure below a base, of all modules that are loaded."""
+    """Yield every structure below a base, of all modules that are loaded; values are none.
+
+    Nothing is read into a `Value`, so nobody asks the library to describe one.
+    """
     for kind in base.__subclasses__():
-        yield kind
-        yield from wire_types(kind)
+        if kind is not Value:
+            yield kind
+            yield from wire_types(kind)

@@ -28,6 +28,7 @@ from latensgate_enclave.chat_answer import (
 )
 from latensgate_enclave.chat_shape import PLAIN, ShapedStream
 from latensgate_enclave.chat_values import ReasoningBlock, ToolCall
+from latensgate_enclave.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,8 +332,7 @@ class ConverseStream:
         return [_usage(_decode(payload, _Metadata).usage, thought=self._thought)]
 
 
-@dataclass(frozen=True, slots=True)
-class ConverseReader:
+class ConverseReader(Value, frozen=True):
     """Reads what Converse and ConverseStream answer to one request.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -11,6 +11,7 @@ from latensgate_enclave.pii.findings import by_position, merge, without_explaine
 from latensgate_enclave.pii.replacing import Acted, outside, replaced_text
 from latensgate_enclave.pii.restore import known_spans
 from latensgate_enclave.pii.tally import Budget, Tally, Verdict
+from latensgate_enclave.values import Value
 from latensgate_shared.limits import PII_TEXT_COST_CHARS
 from latensgate_shared.pii_policy import NO_OPINION
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _PAIR: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(Value, frozen=True):
     """One text of a request or an answer.
 
     Attributes:
@@ -43,8 +43,7 @@ class TextPart:
     continues: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedText:
+class ScannedText(Value, frozen=True):
     """A text after its policy.
 
     Attributes:
@@ -56,8 +55,7 @@ class ScannedText:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedTexts:
+class ScannedTexts(Value, frozen=True):
     """Texts after their policy, in the order in which they were given.
 
     Attributes:

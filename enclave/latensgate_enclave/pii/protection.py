@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec.structs import replace
 
 from latensgate_enclave.pii.apply import scan_texts
 from latensgate_enclave.pii.custom import scanner_for

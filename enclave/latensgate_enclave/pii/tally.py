@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latensgate_enclave.pii.errors import PIIHardFailError, PIITooLargeError
+from latensgate_enclave.values import Value
 from latensgate_shared.limits import PII_FINDINGS_MAX_COUNT, PII_REQUEST_MAX_CHARS
 from latensgate_shared.pii_names import Action
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from latensgate_shared.pii_names import Direction
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value, frozen=True):
     """What was found and acted on, as numbers only.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from latensgate_enclave.chat import ToolCall
 from latensgate_enclave.chat_answer import (

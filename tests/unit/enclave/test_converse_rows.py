@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from latensgate_enclave.aws.converse import build_converse_body
 from latensgate_enclave.aws.converse_answer import ConverseReader
@@ -42,7 +42,7 @@ OPEN: JSONObject = {"type": "object", "additionalProperties": True}
 
 
 def asked(*messages: Message, **members: object) -> ChatRequest:
-    return replace(ChatRequest("m", messages or (USER,)), **members)  # type: ignore[arg-type]  # a test's members
+    return replace(ChatRequest("m", messages or (USER,)), **members)
 
 
 def row(*words: Capability) -> ModelTraits:
@@ -216,7 +216,7 @@ def test_parallel_calls_are_switched_off_where_the_model_can() -> None:
             {"type": "tool", "name": "look_up"},
         ),
     ):
-        found = body(replace(single, **members))  # type: ignore[arg-type]  # a test's members
+        found = body(replace(single, **members))
         assert member(found, "additionalModelRequestFields", "tool_choice") == {**choice, **off}
         assert "toolChoice" not in cast("JSONObject", found["toolConfig"])
     assert "additionalModelRequestFields" not in body(single, lacking("parallel_off"))

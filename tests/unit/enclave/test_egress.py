@@ -10,11 +10,12 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from enclave_doubles import in_loop
 from latensgate_enclave import egress as egress_module

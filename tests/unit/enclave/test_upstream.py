@@ -157,7 +157,8 @@ TWO = (HOME, OTHER)
 
 def over_regions(made: Bench, *regions: str) -> Forwarding:
     sent = forwarding(made)
-    return replace(sent, route=msgspec.structs.replace(sent.route, region="", regions=regions))
+    route = msgspec.structs.replace(sent.route, region="", regions=regions)
+    return msgspec.structs.replace(sent, route=route)
 
 
 async def asked(made: Bench, sent: Forwarding, *, stream: bool) -> list[JSONObject]:
