@@ -52,8 +52,11 @@ _CLOSED: Final = frozenset(
 
 def native_fields(wire: NativeWire) -> JSONObject:
     """Return the fields of a request that change something."""
-    given = {name: getattr(wire, name) for name in NEEDED}
-    changed = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+    changed = {
+        name: value
+        for name, default in _DEFAULTS.items()
+        if (value := getattr(wire, name)) != default
+    }
     return cast("JSONObject", msgspec.to_builtins(changed))
 
 

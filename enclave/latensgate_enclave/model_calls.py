@@ -62,17 +62,22 @@ async def model_answers(
         UpstreamError: ``ERR_UPSTREAM_TIMEOUT``: not all were answered in time.
         LatensgateError: As `upstream.Upstreams.converse`.
     """
-    places = asyncio.Semaphore(MODEL_CALLS_AT_ONCE_MAX_COUNT)
 
     async def ask(call: Forwarding) -> ModelAnswer:
-        async with places:
-            answer = await upstream.converse(call, record.witness)
+        answer = await upstream.converse(call, record.witness)
         record.add_usage(answer.usage)
         return answer
 
     if len(calls) == 1:  # which has a deadline of its own
         return [await ask(calls[0])]
-    return await _together([asyncio.ensure_future(ask(call)) for call in calls], deadline_ms)
+    places = asyncio.Semaphore(MODEL_CALLS_AT_ONCE_MAX_COUNT)
+
+    async def ask_in_turn(call: Forwarding) -> ModelAnswer:
+        async with places:
+            return await ask(call)
+
+    tasks = [asyncio.ensure_future(ask_in_turn(call)) for call in calls]
+    return await _together(tasks, deadline_ms)
 
 
 async def _together(

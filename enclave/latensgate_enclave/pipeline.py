@@ -38,7 +38,7 @@ from latensgate_enclave.outcomes import outcome_of, wire_error
 from latensgate_enclave.pii import Budget, PIIHardFailError
 from latensgate_enclave.pii.attachments import judge_attachments
 from latensgate_enclave.protect import judge_calls, prepare, protection_of, takes_long
-from latensgate_enclave.receipt_book import Facts
+from latensgate_enclave.receipt_book import CANONICAL, Facts
 from latensgate_enclave.record import Record
 from latensgate_enclave.steps import (
     Admitted,
@@ -364,7 +364,9 @@ class Pipeline:
             pii_detected=record.pii_detected,
             usage=record.usage_object(),
         )
-        final = sealer.final(encode_final_record(receipt, values, step_bytes=step_bytes))
+        usage = CANONICAL.encode(values.usage)
+        told = encode_final_record(receipt, values, usage=usage, step_bytes=step_bytes)
+        final = sealer.final(told)
         key, code = record.audit_key, error.code if error else None
         private = None if key is None else seal_private_part(key, receipt)
         return Released(final, receipt, values, code, record.pending, private)

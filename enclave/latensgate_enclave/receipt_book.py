@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from latensgate_shared.strict_json import JSONObject
 
 _ID_BYTES: Final = 8
-_CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
-"""Of a private part that `record` made this is its JCS, in a tenth of the time: names are ASCII,
-values are texts, integers and booleans. A test holds the two against each other."""
+CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
+"""Of a private part or a usage that `record` made this is its JCS, in a tenth of the time: names
+are ASCII, values are texts, integers and booleans. A test holds the two against each other."""
 
 
 class Facts(Value, frozen=True):
@@ -95,7 +95,7 @@ class ReceiptBook:
             LatensgateError: `ERR_OVERLOADED`: more tenants than this enclave remembers.
         """
         account = self._account(facts.tenant_id)
-        part = PrivatePart(_CANONICAL.encode(private))
+        part = PrivatePart(CANONICAL.encode(private))
         # Time taken anew may lie up to a second back; within a chain it never runs backwards.
         issued_at = max(coarse_time(facts.issued_at_s), account.issued_at)
         public = PublicPart(

@@ -138,12 +138,15 @@ class FinalRecord:
 _VALUES: Final = tuple(AnswerValues.__dataclass_fields__)
 
 
-def encode_final_record(receipt: Receipt, values: AnswerValues, *, step_bytes: int = 0) -> bytes:
+def encode_final_record(
+    receipt: Receipt, values: AnswerValues, *, usage: bytes | None = None, step_bytes: int = 0
+) -> bytes:
     """Return the final record, padded.
 
     Args:
         receipt: Of the answer.
         values: Of the answer.
+        usage: JCS of ``values.usage``, where whoever made it has written that, too.
         step_bytes: Fill up to a multiple of it in place of the Padmé length; 0 for Padmé.
 
     Raises:
@@ -156,9 +159,9 @@ def encode_final_record(receipt: Receipt, values: AnswerValues, *, step_bytes: i
         f'"audit_receipt_id":"{values.audit_receipt_id}","latency_ms":{values.latency_ms},'
         f'"pii_detected":{"true" if values.pii_detected else "false"},"usage":'
     ).encode("ascii")
-    usage = canonicalize(values.usage) + b"}"
-    whole = b'{"receipt":' + receipt.canonical() + b',"values":' + told + usage
-    record = append_pad(whole, pad=True, step_bytes=step_bytes)
+    usage = canonicalize(values.usage) if usage is None else usage
+    whole = (b'{"receipt":', receipt.canonical(), b',"values":', told, usage, b"}")
+    record = append_pad(b"".join(whole), pad=True, step_bytes=step_bytes)
     if len(record) > CHUNK_MAX_BYTES:
         raise TooLargeError(f"final record: at most {CHUNK_MAX_BYTES} bytes, found {len(record)}")
     return record

@@ -47,11 +47,7 @@ class Message:
     def to_head(self) -> dict[str, CBORValue]:
         """Return the fields for a frame; those that are None are left out."""
         names, _ = _names(type(self))  # type: ignore[arg-type]  # mypy 12190: a class is hashable
-        return {
-            name: value.value if isinstance(value, StrEnum) else value
-            for name in names
-            if (value := getattr(self, name)) is not None
-        }
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_head(cls, head: HeadMap) -> Self:

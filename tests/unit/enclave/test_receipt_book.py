@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enclave_doubles import TENANT
 from latensgate_enclave import receipt_book as receipt_book_module
 from latensgate_enclave.chat_answer import Usage
 from latensgate_enclave.keys import KeyRing
-from latensgate_enclave.receipt_book import Facts, ReceiptBook
+from latensgate_enclave.receipt_book import CANONICAL, Facts, ReceiptBook
 from latensgate_shared.ed25519 import verify_ed25519
 from latensgate_shared.errors import ErrorCode, LatensgateError
+from latensgate_shared.jcs import canonicalize
 from latensgate_shared.receipts import PrivatePart, receipt_hash, signing_input
 from latensgate_shared.strict_json import JSONError
 from protocol_examples import DIGEST, RECEIPT_KEY, private_part
@@ -104,6 +107,23 @@ def test_usage_is_added_up_per_tenant() -> None:
         TENANT: {"requests": 2, "prompt_tokens": 13, "completion_tokens": 24},
         OTHER: {"requests": 1, "prompt_tokens": 1, "completion_tokens": 1},
     }
+
+
+COUNTS = st.integers(0, 2**50)
+
+
+@given(
+    counts=st.lists(COUNTS, min_size=4, max_size=4),
+    thought=st.none() | COUNTS,
+    estimated=st.booleans(),
+)
+def test_usage_is_written_as_jcs_writes_it(
+    *, counts: list[int], thought: int | None, estimated: bool
+) -> None:
+    asked, said, cached, written = counts
+    told = Usage(asked, said, cached, written, thought, estimated).to_openai()
+    assert CANONICAL.encode(told) == canonicalize(told)
+    assert CANONICAL.encode(None) == canonicalize(None)  # where no model answered
 
 
 def test_more_tenants_than_are_remembered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from latensgate_shared.error_answers import (
     parse_error_object,
 )
 from latensgate_shared.errors import ErrorCode, TooLargeError
+from latensgate_shared.jcs import canonicalize
 from latensgate_shared.limits import SEALED_ANSWER_MAX_BYTES
 from latensgate_shared.receipts import PrivatePart, Receipt, parse_public_part, parse_receipt
 from latensgate_shared.sealed import AnswerInvalidError, padme
@@ -82,6 +83,7 @@ def test_final_record_round_trip(usage: JSONObject | None) -> None:
     receipt = sign(parse_public_part(public_members()))
     values = AnswerValues(RECEIPT_ID, DIGEST, 23, pii_detected=True, usage=usage)
     data = encode_final_record(receipt, values)
+    assert encode_final_record(receipt, values, usage=canonicalize(usage)) == data
     record = parse_final_record(data)
     assert record.values == values
     assert parse_receipt(record.receipt) == receipt
