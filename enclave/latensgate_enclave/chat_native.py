@@ -8,6 +8,7 @@ alone (`unscannable`, ADR 0051).
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
@@ -42,7 +43,8 @@ NEEDED: Final[dict[str, Capability]] = {
 """The word of the row that each of them needs."""
 HINTS: Final = frozenset({"prediction", "seed"})
 """Best effort by their contract: where the row lacks the word they are left out and listed."""
-_DEFAULTS: Final[dict[str, object]] = {name: getattr(NativeWire(), name) for name in NEEDED}
+_GIVEN: Final = attrgetter(*NEEDED)
+_DEFAULTS: Final[tuple[object, ...]] = _GIVEN(NativeWire())
 _FREE_TEXTS: Final = frozenset({"prediction", "web_search_options"})
 """Their texts may be masked; a masked name of a voice, a token or a model would name nothing."""
 _CLOSED: Final = frozenset(
@@ -52,11 +54,11 @@ _CLOSED: Final = frozenset(
 
 def native_fields(wire: NativeWire) -> JSONObject:
     """Return the fields of a request that change something."""
-    changed = {
-        name: value
-        for name, default in _DEFAULTS.items()
-        if (value := getattr(wire, name)) != default
-    }
+    given = _GIVEN(wire)
+    if given == _DEFAULTS:
+        return {}
+    each = zip(NEEDED, given, _DEFAULTS, strict=True)
+    changed = {name: value for name, value, default in each if value != default}
     return cast("JSONObject", msgspec.to_builtins(changed))
 
 

@@ -323,6 +323,8 @@ def _decode_flat(frame: bytes, make: type[Head | End]) -> Event | None:
     call_id, start = _argument(frame, 2, 0x00)
     if call_id < 0 or start >= len(frame):
         return None
+    if frame[start:] == b"\xa0":  # CBOR's empty map: as every request ends
+        return make(call_id, {})
     members = cbor.decode(frame[start:], max_bytes=limits.FRAME_MAX_BYTES)
     if type(members) is not dict or not _SCALARS.issuperset(map(type, members.values())):
         return None

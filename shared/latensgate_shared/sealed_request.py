@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from latensgate_shared.chunks import (
     FINAL_AAD,
@@ -248,8 +248,7 @@ def reopen_request(shared_secret: bytes, outer_canonical: bytes, wire: bytes) ->
     return _open_in(_Parts.of(wire), shared_secret, outer_canonical, REQUEST_LABEL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(NamedTuple):
     """A request cut up; nothing in it is opened."""
 
     suite: Suite

@@ -125,7 +125,9 @@ def _check_shape(data: bytes) -> None:
     Counting marks, also those within texts, settles nearly all real messages at once.
     """
     brackets = data.count(b"[") + data.count(b"{")
-    if brackets <= JSON_MAX_DEPTH and brackets + data.count(b",") <= JSON_MAX_VALUES:
+    if brackets <= JSON_MAX_DEPTH and (
+        len(data) <= JSON_MAX_VALUES or brackets + data.count(b",") <= JSON_MAX_VALUES
+    ):
         return
     marks, strings = _STRING.subn(b"", data, count=_STRINGS_MAX_COUNT + 1)
     values = marks.count(b",") + marks.count(b"[") + marks.count(b"{")
@@ -242,7 +244,7 @@ def _expect(text: str, position: int, mark: str) -> int:
     return position + 1
 
 
-_MEMBER_NAME: Final = re.compile(r'[ \t\n\r]*+("[^"\\\x00-\x1f]*+")[ \t\n\r]*+:[ \t\n\r]*+')
+_MEMBER_NAME: Final = re.compile(r'[ \t\n\r]*+"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+')
 """A name without escapes and the colon behind it: what every writer of ours makes."""
 
 
@@ -253,7 +255,7 @@ def _read_members(text: str, position: int, members: dict[str, JSONMember]) -> i
         if plain is None:
             name, start = _escaped_name(text, position)
         else:
-            name, start = plain[1][1:-1], plain.end()
+            name, start = plain[1], plain.end()
         value, end = _value_at(text, start)
         if name in members:
             raise JSONError("JSON: a member name stands twice in one object")

@@ -116,7 +116,7 @@ def scan_texts(  # noqa: PLR0913  # who scans, by what, what, and what is kept o
     scan = TextScan(engine, policy, budget or Budget(), surrogates, known)
     scan.witness = witness
     scan.take_all(given)
-    changed = any(part.text is not text for part, text in zip(given, scan.texts, strict=True))
+    changed = scan.texts != [part.text for part in given]
     return ScannedTexts(tuple(scan.texts), scan.tally.verdict(), changed)
 
 
