@@ -7,8 +7,7 @@ Times are milliseconds of any clock that never runs backwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from latensgate_enclave.values import Value
 from latensgate_shared.limits import (
     BREAKER_FAILURES_COUNT,
     BREAKER_OPEN_MAX_MS,
@@ -16,8 +15,7 @@ from latensgate_shared.limits import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Value, frozen=True):
     """One call may pass. Whoever holds it reports how the call went, once.
 
     Attributes:

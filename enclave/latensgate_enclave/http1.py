@@ -10,8 +10,10 @@ of these. Interim and bodiless answers (1xx, 204, 304) are refused too: no call 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from copy import copy
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from msgspec.structs import force_setattr
 
 from latensgate_enclave.values import Value
 from latensgate_shared.errors import ErrorCode, LatensgateError
@@ -38,8 +40,7 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(Value, frozen=True):
     """One request.
 
     Attributes:
@@ -56,8 +57,8 @@ class HttpRequest:
     method: str
     host: str
     path: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
 
     def __post_init__(self) -> None:
         if not (
@@ -75,10 +76,8 @@ class HttpRequest:
             HTTPError: As for a new one.
         """
         _check_fields(added)
-        request = object.__new__(HttpRequest)
-        for name in ("method", "host", "path", "body"):
-            object.__setattr__(request, name, getattr(self, name))
-        object.__setattr__(request, "headers", self.headers + added)
+        request = copy(self)
+        force_setattr(request, "headers", self.headers + added)
         return request
 
     def to_bytes(self) -> bytes:

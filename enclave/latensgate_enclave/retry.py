@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from latensgate_enclave.values import Value
 from latensgate_shared.limits import (
     UPSTREAM_ATTEMPTS_MAX_COUNT,
     UPSTREAM_BACKOFF_MAX_MS,
@@ -57,8 +58,7 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Value, frozen=True):
     """What to do next.
 
     Attributes:

@@ -194,3 +194,33 @@ def test_the_fast_reader_admits_what_the_general_reader_admits(
         return
     if isinstance(event := events[0], Chunk):
         assert cbor.decode(frame, max_bytes=1_000) == [Kind.CHUNK, event.call_id, event.data]
+
+
+HEADS = st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | st.integers(0, 300))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(1, 2**53 - 1), HEADS, st.lists(mutations))
+def test_the_flat_reader_admits_what_the_general_reader_admits(
+    call_id: int, fields: dict[str, cbor.CBORValue], changes: list[tuple[int, int]]
+) -> None:
+    """Of heads, and of ends, which mostly have no fields."""
+    for kind, event in ((Kind.HEAD, Head(call_id, fields)), (Kind.END, End(call_id, fields))):
+        body = bytearray(cbor.encode([kind, call_id, fields]))
+        for at, value in changes:
+            body[at % len(body)] = value
+        frame = bytes(body)
+        parent, enclave = FrameConnection(Role.PARENT), FrameConnection(Role.ENCLAVE)
+        asked = parent.send(Request(call_id, "op", {})) + parent.send(End(call_id))
+        enclave.receive(asked)
+        parent.receive(enclave.send(Accepted(call_id)))
+        if kind is Kind.END:
+            parent.receive(enclave.send(Head(call_id, {})))
+        if not changes:
+            assert enclave.send(event)[4:] == frame
+        try:
+            read = parent.receive(len(frame).to_bytes(4, "big") + frame)[0]
+        except RemoteProtocolError:
+            continue
+        if isinstance(read, (Head, End)):
+            assert cbor.decode(frame, max_bytes=9_000) == [read.kind, read.call_id, read.head]
