@@ -15,6 +15,7 @@ from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 _SURE: Final = 0.7
 _LIKELY: Final = 0.5
+_BY_CONTEXT: Final = 0.3
 _CONTEXT: Final = words(
     "address addresses addr billing deliver delivery home house lives live living location located"
     " mail mailing moved reside residence resident resides residing ship shipping street"
@@ -31,6 +32,17 @@ _AMBIGUOUS: Final = words(
     " square st ter trail walk way wy"
 )
 """Also other words in running text: the name before them has to be written as a name."""
+_NAMESAKES: Final = (
+    "bend|bluffs?|bridge|brook|canyon|centers?|circles|cliffs?|club|common|corners?|course|creek"
+    "|crest|curve|dale|divide|estates?|fields?|flats?|ford|forest|forges?|forks?|gateway|glens?|green|greens"
+    "|harbors?|haven|heights|highlands|hills?|hollow|inlet|islands?|isle|junctions?|keys?|knolls?|lakes?"
+    "|landing|lights?|locks?|lodge|manors?|meadows?|mills?|mission|mountains?|neck|orchard|oval|parks?"
+    "|pass|passage|pines?|plains?|points?|ports?|prairie|radial|ranch|rapids?|rest|ridges?|river"
+    "|roads|rue|run|shores?|skyway|springs?|spurs?|squares|station|stravenue|stream|streets|summit|trace"
+    "|track|trafficway|tunnel|unions?|valleys?|via|viaduct|views?|villages?|ville|vista|walks|wall"
+    "|wells?|nagar|marg|chowk|ganj"
+)
+"""Streets are called so, and more often other things: they need a word that says address."""
 _NO_NAMES: Final = words(
     "a about across after all along an and any are at away before blocks by days degrees down each"
     " every feet few for from houses hours in into is it km kilometers lanes levels long meters"
@@ -45,15 +57,21 @@ _UNIT: Final = (
     r"[A-Za-z0-9-]{1,6}|[ ,]{1,2}#[ ]?[A-Za-z0-9-]{1,6})"
 )
 _STATES: Final = (
-    "A[AEKLPRZ]|C[AOT]|D[CE]|FL|GA|GU|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[ARW]"
-    "|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]"
+    "A[AEKLPRSZ]|C[AOT]|D[CE]|F[LM]|GA|GU|HI|I[ADLN]|K[SY]|LA|M[ADEHINOPST]|N[CDEHJMVY]|O[HKR]"
+    "|P[ARW]|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]"
 )
 _ZIP: Final = r"[0-9]{5}(?:-[0-9]{4})?\b"
 _UK_CODE: Final = r"[A-Z]{1,2}[0-9][A-Z0-9]? ?[0-9][A-Z]{2}\b"
 _GAP: Final = r"[ ,\n\r\t]{1,6}"
 _TOWN: Final = rf"{_CAPITAL}(?: {_CAPITAL}){{0,3}}"
+_ABROAD: Final = (
+    r"(?:[ ,](?:NSW|VIC|QLD|WA|SA|TAS|ACT|NT) [0-9]{4}"  # Australia
+    r"|[ ,]{1,2}(?:AB|BC|MB|N[BLSTU]|ON|PE|QC|SK|YT) [A-Z][0-9][A-Z] ?[0-9][A-Z][0-9]"  # Canada
+    r"|(?: ?- ?| )[0-9]{6})\b"  # India
+)
 _TAIL: Final = (
-    rf"(?:{_GAP}{_TOWN}{_GAP}(?:{_STATES})\b(?:{_GAP}{_CAPITAL})?(?:{_GAP}{_ZIP})?"
+    rf"(?:{_GAP}{_TOWN}{_ABROAD}"
+    rf"|{_GAP}{_TOWN}{_GAP}(?:{_STATES})\b(?:{_GAP}{_CAPITAL})?(?:{_GAP}{_ZIP})?"
     rf"|{_GAP}(?:{_TOWN}{_GAP})?(?:[A-Z]{{2}}{_GAP})?(?:{_TOWN} )?(?:{_UK_CODE}|{_ZIP}))?"
 )
 _DIRECTION: Final = r"(?:[ ,](?:[NSEW]|[NS][EW]|North|South|East|West)\b\.?)?"
@@ -62,12 +80,36 @@ _COMPOUND: Final = (
     r"|gatan|v\xffgen|vagen|gade|vej|gata|veien|katu|kuja"
 )
 _ROMANCE: Final = (
-    r"rue|avenue|boulevard|place|chemin|all\xffe|impasse|quai|route|calle|avenida|plaza|paseo"
-    r"|carrer|camino|via|viale|piazza|corso|largo|rua|travessa|pra\xffa|strada|ulica|ul\."
+    r"rue|avenue|boulevard|place|chemin|allee|impasse|quai|route|cours|calle|avenida|avda\.?|plaza"
+    r"|paseo|pasaje|carrer|camino|ronda|rambla|alameda|cuesta|glorieta|travesia|vial|via|viale"
+    r"|piazza|piazzale|corso|largo|vicolo|contrada|rua|travessa|praca|estrada|rodovia|ladeira"
+    r"|strada|ulica|ul\.|aleja|al\.|plac|pl\.|osiedle|os\."
 )
 _LINK: Final = (
     r"(?:(?i:de|del|della|delle|dei|di|da|do|dos|das|du|des|la|le|les|el|los|las) |[dl]')"
 )
+
+
+_PLACE: Final = (
+    r"[0-9]{1,4}(?:[/-][0-9]{1,4})?(?: ?[a-zA-Z]\b)?"
+    r"(?:,? (?i:piso|puerta|piano|appartamento|apt\.?|apto\.?|esc\.?|bajo|interno|lok\.?|m\.)"
+    r" ?[0-9A-Za-z]{1,4}| ?, [0-9]{1,2}\xff?[oa] [A-Z])?\b"
+)
+"""A number, and what leads on from the door."""
+_CODE_AND_TOWN: Final = (
+    rf"(?:[ ,\n\r]{{1,3}}(?:{_TOWN}{_GAP})?"
+    rf"(?:[0-9]{{5}}-?[0-9]{{3}}|[0-9]{{2}}-[0-9]{{3}}) {_TOWN}(?: / [A-Z]{{2}})?)"
+)
+_LED: Final = (
+    r"(?:(?i:flat|studio|unit|apt\.?|h\.? ?no\.?|house no\.?|plot no\.?) ?[0-9]{1,4}[A-Za-z]?"
+    r"[ ,\n]{1,2}"
+    r"(?:[0-9]{1,6}[A-Za-z]? )?|[0-9]{1,6}[A-Za-z]?(?:/[0-9]{1,4})?,?[ \n])"
+)
+_LONG_TAIL: Final = (
+    rf"(?:{_GAP}{_TOWN}{_GAP}(?:{_STATES}){_GAP}{_ZIP}|{_GAP}(?:{_TOWN}{_GAP}){{0,2}}{_UK_CODE}"
+    rf"|{_GAP}{_TOWN}{_ABROAD})"
+)
+"""As only an address has it: no word for "street" is needed before it."""
 
 
 def addresses() -> Recognizer:
@@ -94,13 +136,34 @@ def addresses() -> Recognizer:
                 _SURE,
             ),
             Pattern(
-                rf"\b(?i:{_ROMANCE}) {_LINK}{{0,2}}{_TOWN}(?:,? (?i:n[.o\xff\x80]{{0,2}} ?)?)"
-                rf"[0-9]{{1,4}}\b{_TAIL}",
+                rf"\b(?:(?i:{_ROMANCE}) |(?:C/|C\.) ?){_LINK}{{0,2}}{_TOWN}"
+                rf"(?:,? (?i:n[.o\xff\x80]{{0,2}} ?)?){_PLACE}(?:{_CODE_AND_TOWN}|{_TAIL})",
+                _LIKELY,
+            ),
+            Pattern(rf"\b{_LED}(?:{_CAPITAL} ){{0,3}}{_CAPITAL}\.?{_UNIT}?{_LONG_TAIL}", _SURE),
+            Pattern(
+                rf"\b{_TOWN},? {_PLACE}(?:[,;]|,?\r?\n) ?"
+                r"(?:[0-9]{5}|[0-9]{4} ?[A-Z]{2}|[0-9]{2}-[0-9]{3}|[0-9]{3} [0-9]{2})"
+                rf"[ ,\n]{{1,2}}{_TOWN}",
                 _LIKELY,
             ),
             Pattern(
-                rf"\b(?i:p\.? ?o\.? ?box|postfach|bo\xffte postale) [0-9]{{1,7}}\b{_TAIL}", _SURE
+                rf"\b(?:[0-9]{{1,6}}(?:/[0-9]{{1,4}})?,?[ \n]{_CAPITAL} (?i:{_NAMESAKES})"
+                rf"|[A-Z\xff][A-Za-z\xff-]{{2,30}}(?:ring|singel|pad|baan|steig|hof|markt)"
+                rf" [0-9]{{1,4}}[a-z]?)\b",
+                _BY_CONTEXT,
             ),
+            Pattern(
+                rf"\b{_TOWN} (?i:caddesi|cad\.|soka(?:k|g\xff)|sok\.|bulvar\xff|mahallesi|mah\.),? "
+                rf"(?i:no)?[:. ]{{0,2}}[0-9]{{1,4}}\b",
+                _SURE,
+            ),
+            Pattern(
+                r"(?:\xff{2,}[0-9]{1,3}\xff{2}|\xff{3,}[0-9]{1,3}-)[0-9]{1,3}"
+                r"(?:\xff|-)[0-9]{1,3}\xff",
+                _LIKELY,
+            ),  # a Japanese block, part and number
+            Pattern(rf"\b(?i:p\.? ?o\.? ?box|postfach|boite postale) [0-9]{{1,7}}\b{_TAIL}", _SURE),
             Pattern(
                 r"\b(?i:(?:psc|unit) [0-9]{1,5},? box [0-9]{1,5}|uss [a-z]{3,20})"
                 rf"{_GAP}(?i:apo|fpo|dpo) (?i:aa|ae|ap) {_ZIP}",
@@ -117,11 +180,25 @@ _NAMED: Final = re.compile(
     rf"[0-9]{{1,6}}[A-Za-z]?,? (?P<name>(?:{_WORD} ){{1,4}}?)(?P<suffix>(?i:{_SUFFIXES}))\b"
 )
 _DIGITS: Final = re.compile("[0-9]")
+_NUMBER: Final = re.compile(r"\b[0-9]{1,6}[A-Za-z]?,? (?=[A-Z\xff])")
 _WEAK: Final = 0.4
 
 
 def _judge(view: str, match: Span) -> tuple[Span, ...]:
     """Keep running text out: "5 miles down the road" has a number and a road, too."""
+    found = _judge_from(view, match)
+    if found or match.score != _SURE:
+        return found
+    # What was taken for the number may be the end of another one: "555-0143, at 12 Elm Street".
+    for later in _NUMBER.finditer(view, match.start + 1, match.end):
+        rest = Span(later.start(), match.end, match.score)
+        found = _judge_from(view, rest) if _NAMED.match(view, rest.start, rest.end) else ()
+        if found:
+            return found
+    return ()
+
+
+def _judge_from(view: str, match: Span) -> tuple[Span, ...]:
     if match.start and view[match.start - 1] in "._-/#$":
         return ()
     text = view[match.start : match.end]
@@ -133,14 +210,14 @@ def _judge(view: str, match: Span) -> tuple[Span, ...]:
         named_so = match.score == _SURE or _is_written_as_name(text.split()[1])
         return (match,) if named_so else ()
     score = _named_score(named["name"].split(), named["suffix"].lower(), match.score)
-    return (Span(match.start, match.end, score),)
+    return (Span(match.start, match.end, score),) if score else ()
 
 
 _LOWER_NAME_MAX_WORDS: Final = 2
 
 
 def _named_score(name: list[str], suffix: str, written: float) -> float:
-    if any(word.lower() in _NO_NAMES for word in name):
+    if any(word.lower() in _NO_NAMES for word in name) or all(word.isdigit() for word in name):
         return 0.0
     if all(_is_written_as_name(word) for word in name):
         return written

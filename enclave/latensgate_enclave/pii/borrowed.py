@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import CERTAIN, Category
+from latensgate_enclave.pii.own import unless_counted
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
 
 if TYPE_CHECKING:
@@ -41,10 +42,15 @@ def borrowed(loaded: dict[str, PresidioRecognizer]) -> tuple[Recognizer, ...]:
             category=category,
             patterns=_patterns(loaded[name]),
             context=_context(loaded[name].context),
-            judge=judged_by(loaded[name], _BY_CHANCE if category is Category.UK_NHS else CERTAIN),
+            judge=_judge(loaded[name], category),
         )
         for name, category in _BORROWED.items()
     )
+
+
+def _judge(recognizer: PresidioRecognizer, category: Category) -> Judge:
+    judge = judged_by(recognizer, _BY_CHANCE if category is Category.UK_NHS else CERTAIN)
+    return unless_counted(judge) if category is Category.IP_ADDRESS else judge
 
 
 def _patterns(recognizer: PresidioRecognizer) -> tuple[Pattern, ...]:

@@ -71,22 +71,21 @@ def without_explained(
 
     The digits of a payment card can look like a telephone number; once the check digit says card,
     the weaker reading only miscounts. But it must stay where it asks for a stricter action: a
-    check digit is right by chance one time in ten.
+    check digit is right by chance one time in ten. For the same reason what is certain itself goes
+    where it is a part of something longer: the groups of an IBAN can read as a card.
 
     Args:
         findings: As ``merge`` returns them.
         rank: How strictly a category is treated; more is stricter.
     """
     kept: list[Finding] = []
-    reach: dict[int, int] = {}  # rank → end of the certain findings of at least that rank
+    reach: dict[int, tuple[int, int]] = {}  # rank → the certain finding of it that ends last
     for finding in sorted(findings, key=_certain_first):
         strictness = rank(finding.category)
-        if finding.score < CERTAIN and any(
-            finding.end <= end for level, end in reach.items() if level >= strictness
-        ):
+        if any(_is_part(finding, *held) for level, held in reach.items() if level >= strictness):
             continue
-        if finding.score >= CERTAIN:
-            reach[strictness] = max(finding.end, reach.get(strictness, 0))
+        if finding.score >= CERTAIN and finding.end > reach.get(strictness, (0, 0))[1]:
+            reach[strictness] = finding.start, finding.end
         kept.append(finding)
     return tuple(sorted(kept, key=by_position))
 
@@ -96,8 +95,14 @@ def by_position(finding: Finding) -> tuple[int, int, str]:
     return finding.start, finding.end, finding.category.value
 
 
-def _certain_first(finding: Finding) -> tuple[int, bool]:
-    return finding.start, finding.score < CERTAIN
+def _is_part(finding: Finding, start: int, end: int) -> bool:
+    """Whether it lies in a certain finding, and is less than all of it if it is certain, too."""
+    whole = finding.score >= CERTAIN and (finding.start, finding.end) == (start, end)
+    return finding.end <= end and not whole
+
+
+def _certain_first(finding: Finding) -> tuple[int, bool, int]:
+    return finding.start, finding.score < CERTAIN, -finding.end
 
 
 def _joined(first: Finding, second: Finding) -> Finding:

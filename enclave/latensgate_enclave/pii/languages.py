@@ -27,8 +27,8 @@ _RECORD: Final = Category.RECORD_NUMBER
 _ADDRESS: Final = Category.STREET_ADDRESS
 _DATE: Final = Category.DATE_TIME
 
-# As the view has them: any letter outside ASCII is one character, so a word ends there. What is
-# left of it is what stands here: "numéro" reads as "num" and "ro".
+# As the view has them: letters have lost their marks, so "numéro" reads as "numero". A letter that
+# is not ASCII even then, as the German sharp s, ends a word.
 _WORDS: Final[dict[str, dict[Category, str]]] = {
     "en": {},
     "de": {
@@ -42,7 +42,7 @@ _WORDS: Final[dict[str, dict[Category, str]]] = {
         _DATE: "geboren geburtsdatum datum",
     },
     "fr": {
-        _PHONE: "appel appeler appelez fixe mobile phone portable tel telephone joindre",
+        _PHONE: "appel appeler appelez fixe mobile numero phone portable tel telephone joindre",
         _CARD: "bancaire carte paiement",
         _BANK: "banque compte",
         _RECORD: "adherent assure client dossier matricule patient",
@@ -50,7 +50,7 @@ _WORDS: Final[dict[str, dict[Category, str]]] = {
         _DATE: "naissance date",
     },
     "es": {
-        _PHONE: "celular fijo fono llamar llame movil telefono",
+        _PHONE: "celular fijo fono llamar llame movil numero telefono",
         _CARD: "credito pago tarjeta",
         _BANK: "banco cuenta",
         _RECORD: "cliente empleado expediente paciente poliza",
@@ -74,11 +74,11 @@ _WORDS: Final[dict[str, dict[Category, str]]] = {
         _DATE: "datum geboren geboortedatum",
     },
     "pt": {
-        _PHONE: "celular fixo fone ligar telefone telem",
-        _CARD: "cart credito pagamento",
+        _PHONE: "celular fixo fone ligar telefone telemovel",
+        _CARD: "cartao credito pagamento",
         _BANK: "banco conta",
-        _RECORD: "cliente funcion paciente processo",
-        _ADDRESS: "endere morada reside",
+        _RECORD: "cliente funcionario paciente processo",
+        _ADDRESS: "endereco morada reside",
         _DATE: "data nascimento nascido",
     },
 }

@@ -40,7 +40,7 @@ _ISSUERS: Final = (  # ranges of leading digits, and how long the whole number m
     _Issuer(300, 305, range(14, 20)),  # Diners Club
     _Issuer(36, 36, range(14, 20)),  # Diners Club
     _Issuer(38, 39, range(14, 20)),  # Diners Club
-    _Issuer(3528, 3589, range(16, 20)),  # JCB
+    _Issuer(35, 35, range(16, 20)),  # JCB; it has 3528 to 3589, and nobody has the others
     _Issuer(1800, 1800, range(15, 16)),  # JCB, old
     _Issuer(2131, 2131, range(15, 16)),  # JCB, old
     _Issuer(2200, 2204, range(16, 20)),  # Mir
@@ -165,12 +165,18 @@ def _card_window(run: _Digits, first: int) -> tuple[int, float] | None:
             continue
         if lengths is not None and length in lengths:
             return end, CERTAIN
-        if best is None and run.digits[first] != "0":
+        if best is None and not first and _may_begin_card(run.digits):
             best = end, _UNKNOWN_ISSUER
     return best
 
 
+def _may_begin_card(digits: str) -> bool:
+    return digits[0] != "0" or digits.startswith("0604")  # Maestro, old
+
+
 def _issuer_lengths(prefix: str) -> range | None:
+    if prefix[0] == "0":
+        return None
     for length in range(1, 5):
         lengths = _LENGTHS_BY_PREFIX.get(int(prefix[:length]))
         if lengths is not None:
@@ -213,8 +219,8 @@ _IBAN_LENGTH: Final = {
 }
 _VALID_FORMAT: Final = 0.5
 _IBAN_CONTEXT: Final = words("account bank iban transaction transfer")
-_IBAN_START: Final = re.compile(r"\b[A-Za-z]{2} ?[0-9]{2}(?=[ .\r\n0-9A-Za-z-])", re.ASCII)
-_IBAN_MARKS: Final = " -.\r\n"
+_IBAN_START: Final = re.compile(r"\b[A-Za-z]{2} ?[0-9]{2}(?=[ ._/\r\n0-9A-Za-z-])", re.ASCII)
+_IBAN_MARKS: Final = " -._/\r\n"
 _WITHOUT_MARKS: Final = str.maketrans("", "", _IBAN_MARKS)
 
 
@@ -235,7 +241,9 @@ def _ibans(
         name=name,
         category=category,
         patterns=(
-            Pattern(r"(?i)\b[A-Z]{2}[0-9]{2}(?:(?:[ .-]|\r?\n)?[A-Z0-9]){11,}", _VALID_FORMAT),
+            Pattern(
+                r"(?i)\b[A-Z]{2}[0-9]{2}(?:(?:[ ._/-]{1,2}|\r?\n)?[A-Z0-9]){11,}", _VALID_FORMAT
+            ),
             Pattern(
                 r"(?i)\b[A-Z]{2} [0-9]{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?\b", _VALID_FORMAT
             ),
@@ -245,26 +253,66 @@ def _ibans(
     )
 
 
+class _Iban(NamedTuple):
+    """What stands at a place: where it ends, how sure it is, whether its check digits are right."""
+
+    end: int
+    score: float
+    valid: bool
+
+
 def _iban_judge(presidio: PresidioRecognizer, *, wanted: bool) -> Judge:
     def judge(view: str, match: Span) -> Iterator[Span]:
         taken = match.start
         # One match may run over several IBANs that only spaces divide.
         for found in _IBAN_START.finditer(view, match.start, match.end):
             start = found.start()
-            length = _IBAN_LENGTH.get(view[start : start + 2].upper())
-            end = None if length is None else _after_characters(view, start, match.end, length)
-            if end is None or start < taken:
+            iban = None if start < taken else _iban_at(view, start, match.end, presidio)
+            if iban is None:
                 continue
-            compact = view[start:end].translate(_WITHOUT_MARKS).upper()
-            valid = bool(presidio.validate_result(compact))
-            if valid or _is_mostly_digits(compact):
-                taken = end
-            else:
-                continue
-            if valid is wanted:
-                yield Span(start, end, CERTAIN if valid else _VALID_FORMAT)
+            taken = iban.end
+            if iban.valid is wanted:
+                yield Span(start, iban.end, iban.score)
 
     return judge
+
+
+def _iban_at(view: str, start: int, limit: int, presidio: PresidioRecognizer) -> _Iban | None:
+    length = _IBAN_LENGTH.get(view[start : start + 2].upper())
+    if length is None:
+        return None
+    end = _after_characters(view, start, limit, length)
+    compact = _compact(view, start, end or start)
+    if end is not None and presidio.validate_result(compact):
+        return _Iban(end, CERTAIN, valid=True)
+    written = _WRITTEN_IBAN.match(view, start, limit)
+    if written is not None and _has_right_sum(_compact(view, start, written.end())):
+        return _Iban(written.end(), _VALID_FORMAT, valid=True)
+    if end is None or not _is_mostly_digits(compact):
+        return None
+    return _Iban(end, _VALID_FORMAT, valid=False)
+
+
+_WRITTEN_IBAN: Final = re.compile(
+    "[A-Z]{2}[0-9]{2}(?:[A-Z0-9]{11,30}"
+    "|(?P<mark>[ -])[A-Z0-9]{4}(?:(?P=mark)[0-9]{4}){2,6}(?:(?P=mark)[0-9]{1,3})?)(?![A-Z0-9_])",
+    re.IGNORECASE | re.ASCII,
+)
+"""In one piece or in groups of four: what has right check digits there and another length or
+format than those of its country is a number of a test, or of a format newer than our table."""
+_IBAN_MODULUS: Final = 97
+
+
+def _has_right_sum(compact: str) -> bool:
+    """Whether the check digits of ISO 7064 are right, whatever the country says."""
+    if not _is_mostly_digits(compact):
+        return False
+    turned = compact[4:] + compact[:4]
+    return int("".join(str(int(each, 36)) for each in turned)) % _IBAN_MODULUS == 1
+
+
+def _compact(view: str, start: int, end: int) -> str:
+    return view[start:end].translate(_WITHOUT_MARKS).upper()
 
 
 def _is_mostly_digits(compact: str) -> bool:

@@ -10,10 +10,13 @@ from latensgate_enclave.pii.findings import Category
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from latensgate_enclave.pii.recognizer import Judge
 
 _LOCAL: Final = r"[A-Za-z0-9_\xff][A-Za-z0-9._%+'\xff-]*"
 _LABEL: Final = r"[A-Za-z0-9\xff][A-Za-z0-9\xff-]*"
+_LAST_OF_DOMAIN: Final = r"[A-Za-z\xff][A-Za-z0-9\xff-]*[A-Za-z0-9\xff]"
 _AT: Final = r" ?[\[({] ?(?i:at) ?[\])}] ?"
 _WRITTEN_DOT: Final = r" ?[\[({] ?(?i:dot) ?[\])}] ?"
 _DOT: Final = rf"(?:{_WRITTEN_DOT}|\.)"
@@ -34,17 +37,19 @@ def emails() -> Recognizer:
         name="own.email",
         category=Category.EMAIL_ADDRESS,
         patterns=(
-            Pattern(
-                rf"{_LOCAL}(?:@|%40)(?:{_LABEL}\.)+[A-Za-z\xff][A-Za-z0-9\xff-]*[A-Za-z0-9\xff]",
-                0.9,
-            ),
+            Pattern(rf"{_LOCAL}(?:@|%40)(?:{_LABEL}\.)+{_LAST_OF_DOMAIN}", 0.9),
             Pattern(
                 rf"(?:{_LOCAL}{_WRITTEN_DOT}){{0,3}}{_LOCAL}{_AT}{_LABEL}(?:{_DOT}{_LABEL})+", 0.6
             ),
             Pattern(
                 rf"{_LOCAL} (?i:at) {_LABEL}(?: (?i:dot) {_LABEL})? (?i:dot) {_SPOKEN_END}\b", 0.5
             ),
-            Pattern(rf"{_LOCAL}(?: @ ?|@ )(?:{_LABEL}\.)+[A-Za-z\xff][A-Za-z0-9\xff-]+", 0.5),
+            Pattern(
+                rf"{_LOCAL}(?:@ (?:{_LABEL}\.)+{_LAST_OF_DOMAIN}"
+                rf"| @ (?:{_LABEL}\.)+{_LAST_OF_DOMAIN}"
+                rf"| @(?:{_LABEL}\.)+{_SPOKEN_END}\b)",
+                0.5,
+            ),
         ),
     )
 
@@ -61,15 +66,19 @@ def ip6_addresses() -> Recognizer:
         name="own.ip6",
         category=Category.IP_ADDRESS,
         patterns=(
-            Pattern(r"[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*(?:/[0-9]{1,3})?", 0.6),
+            Pattern(
+                r"[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*:[A-Za-z0-9_:.]*"
+                r"(?:%[A-Za-z][A-Za-z0-9_.-]{0,14})?(?:/[0-9]{1,3})?",
+                0.6,
+            ),
         ),
         context=_IP_CONTEXT,
         judge=_judge_ip6,
     )
 
 
-_IP6_MAX_CHARS: Final = 49
-"""Eight groups with an embedded IPv4 address (45) and a prefix length (4)."""
+_IP6_MAX_CHARS: Final = 65
+"""Eight groups with an embedded IPv4 address (45), a zone (16) and a prefix length (4)."""
 _LABEL_MAX_CHARS: Final = 32
 
 
@@ -96,6 +105,37 @@ def _is_ip6(text: str) -> bool:
         return ip_interface(text).version == 6  # noqa: PLR2004 - the protocol's number
     except ValueError:
         return False
+
+
+_COUNTED_BEFORE: Final = re.compile(
+    r"(?:\b(?:version|ver|v|revision|section|chapter|clause|paragraph|oid)"
+    r"[\"' ]{0,2}[:=#.]?[\"' ]{0,2}"
+    r"|\b(?:chrom(?:e|ium)|crios|firefox|safari|edge?|opr|opera|version)/"
+    r"|[0-9]\.)\Z",
+    re.IGNORECASE,
+)
+_RELEASED_BEFORE: Final = re.compile(r"\b(?:release|build|firmware|patch) \Z", re.IGNORECASE)
+_COUNTED_AFTER: Final = re.compile(
+    r"(?:\.[0-9]{1,5}){2}|\.(?:jar|war|zip|t?gz|tar|exe|dll|msi|whl|deb|rpm|dmg|apk|nupkg)\b"
+    r"|-(?:alpha|beta|rc|snapshot)",
+    re.IGNORECASE,
+)
+_LOCAL_NETWORK: Final = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2[0-9]|3[01]))\.")
+_BEFORE_CHARS: Final = 24
+
+
+def unless_counted(judge: Judge) -> Judge:
+    """Return a judge of IPv4 that drops versions, sections and object identifiers first."""
+
+    def checked(view: str, match: Span) -> Iterable[Span]:
+        before = view[max(0, match.start - _BEFORE_CHARS) : match.start]
+        if _COUNTED_BEFORE.search(before) or _COUNTED_AFTER.match(view, match.end):
+            return ()
+        if _RELEASED_BEFORE.search(before) and not _LOCAL_NETWORK.match(view, match.start):
+            return ()  # the release of an address says so, too: then it is one of a local network
+        return judge(view, match)
+
+    return checked
 
 
 def ip4_addresses() -> Recognizer:
@@ -134,28 +174,80 @@ def urls() -> Recognizer:
     )
 
 
-_ASSIGN: Final = r"[\"']?\s{0,3}(?::=|=>|[:=])\s{0,3}"
-_QUOTED: Final = r"[\"'`]([^\s\"'`][^\n\"'`]{2,255})"
+_ASSIGN: Final = r"\\{0,2}[\"']?\s{0,3}(?::=|=>|[:=])\s{0,3}"
+"""With the backslashes of JSON in JSON."""
+_QUOTED: Final = r"\\{0,2}[\"'`]([^\s\"'`][^\n\"'`]{2,255})"
 _UNQUOTED: Final = r"([^\s\"'`,;<>]{4,})"
 _PEM_NAME: Final = "[A-Z0-9 ]{0,40}"
+_INTRODUCING: Final = (
+    r"(?i:pass(?:word|wd|phrase|code|wort|ord)|pwd|kennwort|mot de passe|contrasena|senha"
+    r"|wachtwoord|has\xffo|losenord|sifre|salasana|heslo|adgangskode)"
+)
+"""As the view has them: without marks, and a letter that is not ASCII then is 0xFF."""
+_TELLS: Final = r"(?i:is|was|ist|war|lautet|est|es|era|e|to|now|-)"
+_TOLD: Final = 0.55
+"""Score of a value that no sign introduces, or a verb's namesake: it must look like a password."""
 
 
 def passwords() -> Recognizer:
-    """What a keyword introduces as a password, and the password of a URL."""
-    full = r"(?i:pass(?:word|wd|phrase|code)|pwd)"
-    word = rf"(?:(?:\b|_){full}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd))"
+    """What a keyword introduces as a password, and the password of a URL or a command."""
+    word = rf"(?:(?:\b|_){_INTRODUCING}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd))"
     short = r"(?:(?:\b|_)(?i:pass)|[a-z]Pass)"  # also a verb, so only before a quoted value
+    told = rf"\b(?:{_INTRODUCING}|(?i:wi-?fi pass))"
+    some = r"[\"'`]?([^\s\"'`]*[0-9][^\s\"'`]*)"
     return Recognizer(
         name="own.password",
         category=Category.PASSWORD,
         patterns=(
             Pattern(rf"{word}{_ASSIGN}{_UNQUOTED}", 0.6, group=1),
             Pattern(rf"(?:{word}|{short}){_ASSIGN}{_QUOTED}", 0.6, group=1),
-            Pattern(rf"\b{full}\s(?i:is)\s[\"'`]?([^\s\"'`]*[0-9][^\s\"'`]*)", 0.6, group=1),
+            Pattern(rf"\b{_INTRODUCING}\s(?i:is|ist)\s{some}", 0.6, group=1),
+            Pattern(rf"{told}\s(?:{_TELLS}\s)?{some}", _TOLD, group=1),
+            Pattern(rf"(?:\b|_)(?i:pass|pw){_ASSIGN}{some}", _TOLD, group=1),
+            Pattern(rf"\b(?i:cred(?:ential)?s?|login)(?:: ?| )[^\s:/]{{1,64}}[:/]{some}", _TOLD, 1),
             Pattern(rf"\b(?i:identified\s+by)\s+{_QUOTED}", 0.6, group=1),
-            Pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]+:([^\s/@]+)@", 0.8, group=1),
+            Pattern(r"<(?i:pass(?:word|wd|phrase)|pwd)>([^<>\n]{3,255})</", 0.6, group=1),
+            Pattern(r" (?:-u|--user)[ =][\"']?[^\s:\"'/]{1,64}:([^\s\"'/][^\s\"']{2,})", 0.6, 1),
+            Pattern(rf"--(?:[a-z]{{1,16}}-)?{_INTRODUCING} {_UNQUOTED}", 0.6, group=1),
+            Pattern(r"\bmysql(?:dump|admin)? [^\n]{0,80}-p([^\s\"']{4,})", 0.6, group=1),
+            Pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]*:([^\s/@]+)@", 0.8, group=1),
         ),
+        judge=_judge_password,
     )
+
+
+_NO_PASSWORD: Final = re.compile(
+    r"(?P<mask>[*.xX\x80_-])(?P=mask)+"
+    r"|[\[<{(](?i:redacted|hidden|masked|removed|filtered|secret|(?:your[ _-]?)?password)[\]>})]+"
+    r"|\$\{[A-Za-z_][A-Za-z0-9_.]*\}?|\{\{.*"  # a name that another program replaces
+    r"|(?i:null|none|nil|true|false|undefined|string|str|required|optional)[)}\]]*"
+    r"|(?:os|process|req|request|self|this|config|settings)\.[A-Za-z_.]+[\[(]?.*"
+    r"|[A-Za-z_.]+\(\)"
+)
+"""What stands where a password would: a mask, a place holder, a type, a program's expression."""
+_STOPS: Final = ".,;)"
+_TOLD_MIN_CHARS: Final = 6
+
+
+def _judge_password(view: str, match: Span) -> tuple[Span, ...]:
+    text = view[match.start : match.end]
+    if _NO_PASSWORD.fullmatch(text):
+        return ()
+    if match.score != _TOLD:
+        return (match,)
+    text = text.rstrip(_STOPS)
+    kinds = {_kind(character) for character in text}
+    mixed = len(text) >= _TOLD_MIN_CHARS and len(kinds) > 2 and "0" in kinds  # noqa: PLR2004
+    return (Span(match.start, match.start + len(text), match.score),) if mixed else ()
+
+
+def _kind(character: str) -> str:
+    """Return what an upper-case letter, a lower-case one, a digit or another character is."""
+    if character.isdigit():
+        return "0"
+    if not character.isalpha():
+        return "#"
+    return "A" if character.isupper() else "a"
 
 
 def private_keys() -> Recognizer:
@@ -185,12 +277,27 @@ _KEY_FORMATS: Final = (
     r"\bnpm_[A-Za-z0-9]{36}\b",
     r"\bpypi-[A-Za-z0-9_-]{40,}",
     r"\bhf_[A-Za-z0-9]{30,}",  # Hugging Face
+    r"\b(?:whsec_[A-Za-z0-9+/=]{24,}|sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,})",  # payment
+    r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",  # Shopify
+    r"\b(?:GOCSPX-[A-Za-z0-9_-]{20,}|EAAC[A-Za-z0-9]{30,})",  # Google and Facebook clients
+    r"\b(?:dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|key-[0-9a-f]{32}|[0-9a-f]{32}-us[0-9]{1,2})\b",
+    r"\b(?:hv[bs]\.[A-Za-z0-9_-]{20,}|NRAK-[A-Z0-9]{20,}|gl(?:sa|c)_[A-Za-z0-9+/=_-]{20,})",
+    r"\b(?:ATATT3[A-Za-z0-9_=-]{20,}|lin_api_[A-Za-z0-9]{30,}|dckr_pat_[A-Za-z0-9_-]{20,})",
+    r"\b(?:PMAK-[0-9a-f]{24}-[0-9a-f]{34}|pscale_[a-z]{2,8}_[A-Za-z0-9_.-]{30,})",
+    r"\b(?:gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{60,}|r8_[A-Za-z0-9]{30,})",  # models
+    r"\b[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}\b",  # Discord bots
+    r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{30,35}\b",  # Telegram bots
+    r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}",
+    r"\bT[A-Z0-9]{8,11}/B[A-Z0-9]{8,11}/[A-Za-z0-9]{20,}",  # Slack's hooks
     r"\blg_(?:live|test)_[A-Za-z0-9]{10,}",  # our own
     r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",  # JSON Web Tokens
 )
 _KEY_WORDS: Final = (
-    r"(?:\b|_)(?i:api[_ -]?key|apikey|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?(?:key|token)"
-    r"|auth[_ -]?token|client[_ -]?secret|refresh[_ -]?token|secret|token)"
+    r"(?:(?:\b|_)(?i:api[_ -]?(?:key|token)|secret[_ -]?(?:access[_ -]?)?key"
+    r"|(?:shared)?access[_ -]?(?:key|token)|accountkey|client[_ -]?secret"
+    r"|(?:auth|bot|refresh|session|private)[_ -]?token"
+    r"|(?:signing|encryption)[_ -]?key|session[_-]?id|secret|token)"
+    r"|[a-z](?:Secret|Token|ApiKey|AccessKey))"
 )
 
 
@@ -203,7 +310,9 @@ def api_keys() -> Recognizer:
         category=Category.API_KEY,
         patterns=(
             *formats,
-            Pattern(rf"{_KEY_WORDS}{_ASSIGN}[\"'`]?{value}", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS}{_ASSIGN}\\{{0,2}}[\"'`]?{value}", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS}{_ASSIGN}[\"'`]([^\s\"'`]{{16,255}})[\"'`]", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS} (?:(?i:is|was) )?[\"'`]?{value}", 0.6, group=1),
             Pattern(rf"\b(?i:bearer|basic) {value}", 0.6, group=1),
         ),
         judge=_judge_key,

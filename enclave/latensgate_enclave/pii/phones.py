@@ -41,7 +41,9 @@ _CONTEXT: Final = words(
     " voicemail whatsapp work"
 )
 _EXTENSION: Final = r"(?:[ ,]{0,2}(?i:x|ext\.?|extension)[ .:]{0,2}[0-9]{1,6})?"
-_INTERNATIONAL: Final = rf"\+ ?\(?[0-9](?:[ .()/-]{{0,3}}[0-9]){{6,14}}{_EXTENSION}"
+_INTERNATIONAL: Final = (
+    rf"(?:\+ ?\(?[0-9]|\(\+ ?[0-9]{{1,3}}\) ?[0-9])(?:[ .()/-]{{0,3}}[0-9]){{6,14}}{_EXTENSION}"
+)
 _DIALLED: Final = (
     r"\b(?:00|011[ -]?)[1-9][0-9]{0,2}[ .()/-]{1,3}[0-9](?:[ .()/-]{0,3}[0-9]){5,11}"
     rf"{_EXTENSION}"
@@ -52,12 +54,14 @@ _NORTH_AMERICAN: Final = (
     rf"|\b[2-9][0-9]{{2}}(?:[ .-]| - )[0-9]{{3}}(?:[ .-]| - ))[0-9]{{4}}{_EXTENSION}"
 )
 _GROUPED: Final = (
-    r"(?:\([0-9]{1,5}\)[ ./-]{0,2}[0-9]{2,8}|\b[0-9]{2,6}(?:[ ./-]{1,2}| - )[0-9]{2,8})"
-    rf"(?:(?:[ ./-]{{1,2}}| - )[0-9]{{2,8}}){{0,4}}{_EXTENSION}"
+    r"(?:\([0-9]{1,5}\)[ ./-]{0,2}[0-9]{2,8}|\b[0-9]{2,6}(?:[ ./-]{1,2}| [/-] )[0-9]{2,8})"
+    rf"(?:(?:[ ./-]{{1,2}}| [/-] )[0-9]{{2,8}}){{0,4}}{_EXTENSION}"
 )
+_LINKED: Final = r"(?i:\bwa\.me/|\bwhatsapp\.com/send/?\?phone=)(\+?[0-9]{8,15})\b"
 _PLAIN: Final = rf"\b[0-9]{{7,14}}{_EXTENSION}"
 
 _INTERNATIONAL_SCORE: Final = 0.7
+_LINKED_SCORE: Final = 0.65
 _DIALLED_SCORE: Final = 0.45
 _NORTH_AMERICAN_SCORE: Final = 0.5
 _GROUPED_SCORE: Final = 0.15
@@ -73,8 +77,9 @@ _NANP_DIGITS: Final = 11
 _DIGIT: Final = re.compile("[0-9]")
 _NOT_DIGITS: Final = re.compile("[^0-9]")
 _EXIT_PREFIX: Final = re.compile("^(?:00|011)")
-_GOES_ON: Final = re.compile(r"[A-Za-z0-9_\xff]|[./:-][0-9]")
-"""After a match: a longer word, or a longer number, as an IP address or a time."""
+_GOES_ON: Final = re.compile(r"[A-Za-z0-9_]|[./:-][0-9]")
+"""After a match: a longer word, or a longer number, as an IP address or a time. Letters that are
+not ASCII end a number: scripts without spaces have them next to it."""
 _COUNTRY_CODE: Final = re.compile(r"\+ ?\(?[0-9]{1,3}[ .()/-]{0,3}\Z")
 _COUNTRY_CODE_CHARS: Final = 9
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
@@ -103,6 +108,7 @@ def phones(regions: Iterable[str] = DEFAULT_REGIONS) -> Recognizer:
         category=Category.PHONE_NUMBER,
         patterns=(
             Pattern(_INTERNATIONAL, _INTERNATIONAL_SCORE),
+            Pattern(_LINKED, _LINKED_SCORE, group=1),
             Pattern(_DIALLED, _DIALLED_SCORE),
             Pattern(_NORTH_AMERICAN, _NORTH_AMERICAN_SCORE),
             Pattern(_GROUPED, _GROUPED_SCORE),
@@ -131,22 +137,48 @@ def _region_patterns(region: str) -> Iterator[str]:
 
 def _judge(plans: Gate) -> Judge:
     def judge(view: str, match: Span) -> tuple[Span, ...]:
+        if match.score == _LINKED_SCORE:
+            return (match,)
+        if (match.start and _continues(view[match.start - 1])) or _GOES_ON.match(view, match.end):
+            return ()
         text = view[match.start : match.end]
-        if match.start and _continues(view[match.start - 1]):
-            return ()
-        if _GOES_ON.match(view, match.end):
-            return ()
-        if text[0] == "+" or match.score == _DIALLED_SCORE:
+        if match.score == _INTERNATIONAL_SCORE:
             return _international(match, text)
-        if _COUNTRY_CODE.search(view, max(0, match.start - _COUNTRY_CODE_CHARS), match.start):
-            return ()  # the rest of a number in international form
+        if _is_another(view, match, text):
+            return ()
+        if match.score == _DIALLED_SCORE:
+            return _international(match, text)
         return _national(match, text, plans)
 
     return judge
 
 
 def _continues(before: str) -> bool:
-    return before.isalnum() or before in "_.$#@+-/"
+    return before.isascii() and (before.isalnum() or before in "_.$#@+-/")
+
+
+_NAMED_OTHERWISE: Final = re.compile(
+    r"\b(?:account|acct|routing|passport|ssn|itin|tin|ein|social security|nhs|isbn|ean|upc|gtin"
+    r"|imei|doi|serial|sku|epoch|timestamp|order|invoice|rechnung|po|ss|soc(?:ial)?\.?"
+    r"(?: ?sec\.?)?)"
+    r"[\"']?(?:[ _]?(?:no|nr|num|number|code|ref|id)\b\.?)?[\"']?[ ]?(?:[:=#-]|is\b)?[ ]?[\"']?\Z",
+    re.IGNORECASE,
+)
+"""Numbers that have categories of their own, or say nothing about anybody."""
+_NAME_CHARS: Final = 32
+
+
+def _is_another(view: str, match: Span, text: str) -> bool:
+    """Whether the words right before a number say that it is another one, or its form does."""
+    start = match.start
+    if match.score != _NORTH_AMERICAN_SCORE and _NAMED_OTHERWISE.search(
+        view, max(0, start - _NAME_CHARS), start
+    ):
+        return True
+    if match.score == _DIALLED_SCORE:
+        return _OTHER_SHAPES.fullmatch(text) is not None
+    # Or it is the rest of a number in international form.
+    return _COUNTRY_CODE.search(view, max(0, start - _COUNTRY_CODE_CHARS), start) is not None
 
 
 def _international(match: Span, text: str) -> tuple[Span, ...]:
@@ -155,7 +187,7 @@ def _international(match: Span, text: str) -> tuple[Span, ...]:
     if not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
         return ()
     end = match.end
-    if text[0] == "+" and digits[0] == "1" and len(digits) > _NANP_DIGITS:
+    if match.score == _INTERNATIONAL_SCORE and digits[0] == "1" and len(digits) > _NANP_DIGITS:
         # The plan of country code 1 has ten digits: what follows is another number.
         last = [found.end() for found in _DIGIT.finditer(text)][_NANP_DIGITS - 1]
         end = match.start + last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from latensgate_enclave.pii.findings import Category
@@ -42,16 +43,29 @@ def record_numbers() -> Recognizer:
 _MISREAD: Final = "[0-9BIOSZlo]"
 """A digit, or a letter that is read for one: in 8, 1, 0, 5, 2, 1, 0."""
 _MISREAD_MIN_DIGITS: Final = 6
+_NOT_DIGITS: Final = re.compile("[^0-9]")
+_NEVER_ISSUED: Final = re.compile(r"(?=[0-9]{9}\Z)(?:000|666|[0-9]{3}00|[0-9]{5}0000|([0-9])\1{8})")
+_USUAL: Final = re.compile(r"[0-9]{3}([-. ]?)[0-9]{2}\1[0-9]{4}")
+_NAME_CHARS: Final = 32
+_USUAL_NAME: Final = re.compile(r"(?:ssn|security)[^A-Za-z0-9]", re.IGNORECASE)
+"""Presidio's recognizer has these, by its own context words."""
 
 
 def misread_ssns() -> Recognizer:
-    """Social security numbers behind their name: up to three digits misread, or joined to it."""
+    """Social security numbers behind their name: up to three digits misread, however divided."""
     value = rf"({_MISREAD}{{3}}[-. ]?{_MISREAD}{{2}}[-. ]?{_MISREAD}{{4}})\b"
-    name = rf"\b(?i:ssn|social security\b)(?: {{0,2}}(?:{_MARK}))?"
+    name = (
+        rf"\b(?:(?i:ssn|social security\b|soc(?:ial)?\.? ?sec\b\.?)(?: {{0,2}}(?:{_MARK}))?"
+        rf"|(?i:ss) ?(?:{_MARK}))"
+    )
+    spaced = r"([0-9](?: [0-9]){8})\b"
     return Recognizer(
         name="own.ssn_misread",
         category=Category.US_SSN,
-        patterns=(Pattern(f"{name}{_JOIN}{value}", _SURE, group=1),),
+        patterns=(
+            Pattern(f"{name}{_JOIN}{value}", _SURE, group=1),
+            Pattern(f"{name}{_JOIN}{spaced}", _SURE, group=1),
+        ),
         judge=_judge_misread,
     )
 
@@ -59,8 +73,12 @@ def misread_ssns() -> Recognizer:
 def _judge_misread(view: str, match: Span) -> tuple[Span, ...]:
     text = view[match.start : match.end]
     digits = sum(character.isdigit() for character in text)
-    unusual = view[match.start - 1].isalpha() or any(character.isalpha() for character in text)
-    return (match,) if unusual and digits >= _MISREAD_MIN_DIGITS else ()
+    if digits < _MISREAD_MIN_DIGITS or _NEVER_ISSUED.match(_NOT_DIGITS.sub("", text)):
+        return ()
+    usual = _USUAL.fullmatch(text) and _USUAL_NAME.search(
+        view, max(0, match.start - _NAME_CHARS), match.start
+    )
+    return () if usual else (match,)
 
 
 def _judge(view: str, match: Span) -> tuple[Span, ...]:

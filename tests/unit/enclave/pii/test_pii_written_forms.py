@@ -34,6 +34,7 @@ WRITTEN = {
         "4111\n1111\n1111\n1111",
         "4111\r\n1111\r\n1111\r\n1111",
         "3782 822463 10005",
+        "3506 4410 0873 2108",
     ),
     Category.IBAN_CODE: (
         "de89370400440532013000",
@@ -43,6 +44,11 @@ WRITTEN = {
         "DE 89 3704 0044 0532 0130 00",
         "DE89\n3704 0044 0532\n0130 00",
         "DE89 3704 0044\r\n0532 0130 00",
+        "DE89/3704/0044/0532/0130/00",
+        "DE89_3704_0044_0532_0130_00",
+        "DE89  3704  0044  0532  0130  00",
+        "GB96 ABCD 1234 5678 9012 3",
+        "gb96abcd1234567890123",
     ),
     Category.US_SSN: ("536-90-4399", "536 90 4399", "536.90.4399", "536\u201390\u20134399"),
     Category.IP_ADDRESS: (
@@ -62,6 +68,8 @@ WRITTEN = {
         "06.12.34.56.78",
         "+86 138 0013 8000",
         "415-555-2671 ext. 123",
+        "(+44) 20 7946 0958",
+        "0171 / 555 12 34",
     ),
 }
 
@@ -94,3 +102,54 @@ def test_it_is_found_whole(engine: Tier1Engine, category: Category, written: str
 )
 def test_it_is_none(engine: Tier1Engine, text: str, category: Category) -> None:
     assert [each for each in engine.scan(text) if each.category is category] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://wa.me/4915155512345?text=hi", "4915155512345"),
+        ("api.whatsapp.com/send?phone=+4915155512345", "+4915155512345"),
+        ("電話は03-5551-2345です", "03-5551-2345"),
+    ],
+)
+def test_telephones_in_links_and_between_letters(
+    engine: Tier1Engine, text: str, expected: str
+) -> None:
+    found = engine.scan(text, categories=frozenset({Category.PHONE_NUMBER}))
+    assert [text[each.start : each.end] for each in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SS# 536904399", "536904399"),
+        ("Soc. Sec. No.: 536904399", "536904399"),
+        ("social sec #536-90-4399", "536-90-4399"),
+        ("SSN 536-90 4399", "536-90 4399"),
+        ("ssn: 5 3 6 9 0 4 3 9 9", "5 3 6 9 0 4 3 9 9"),
+    ],
+)
+def test_social_security_numbers_behind_their_names(
+    engine: Tier1Engine, text: str, expected: str
+) -> None:
+    found = engine.scan(text, categories=frozenset({Category.US_SSN}))
+    assert [text[each.start : each.end] for each in found] == [expected]
+
+
+@pytest.mark.parametrize("number", ["666-90 4399", "536-00 4399", "536-90 0000", "555 55-5555"])
+def test_social_security_numbers_that_nobody_has(engine: Tier1Engine, number: str) -> None:
+    assert engine.scan(f"SSN {number}", categories=frozenset({Category.US_SSN})) == ()
+
+
+def test_an_iban_of_another_length_needs_right_check_digits(engine: Tier1Engine) -> None:
+    wanted = frozenset({Category.IBAN_CODE})
+    (finding,) = engine.scan("GB96ABCD1234567890123", categories=wanted)
+    assert finding.score < 1
+    assert engine.scan("GB97ABCD1234567890123", categories=wanted) == ()
+
+
+def test_old_maestro_cards_start_with_a_zero(engine: Tier1Engine) -> None:
+    wanted = frozenset({Category.CREDIT_CARD})
+    assert len(engine.scan("card 060412345674", categories=wanted)) == 1
+    assert engine.scan("card 060512345673", categories=wanted) == ()
+    assert engine.scan("060412345674", categories=wanted) == ()

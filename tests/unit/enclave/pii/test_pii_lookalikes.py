@@ -1,0 +1,139 @@
+"""What looks like personal data and says, by what stands around it, that it is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from latensgate_enclave.pii import Category, Tier1Engine
+from latensgate_enclave.pii.findings import Finding, without_explained
+
+
+@pytest.fixture(scope="module")
+def engine() -> Tier1Engine:
+    return Tier1Engine()
+
+
+def found(engine: Tier1Engine, text: str, category: Category) -> list[str]:
+    findings = engine.scan(text, categories=frozenset({category}))
+    return [text[finding.start : finding.end] for finding in findings]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Version 7.1.0.12 fixes it",
+        '{"version": "7.1.0.12"}',
+        "ver. 7.1.0.12, v 7.1.0.12",
+        "see section 4.2.10.1 and chapter 3.1.1.2",
+        "OID 2.5.4.3",
+        "1.3.6.1.4.1.311.21.8",
+        "Mozilla/5.0 Chrome/131.0.0.0 Safari/537.36",
+        "tool-7.1.0.12.tar and tool-7.1.0.12.zip, 7.1.0.12-beta",
+        "after release 7.1.0.12",
+        "firmware 7.1.0.12",
+    ],
+)
+def test_versions_and_sections_are_no_addresses(engine: Tier1Engine, text: str) -> None:
+    assert found(engine, text, Category.IP_ADDRESS) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("release 10.4.0.7 of the lease", ["10.4.0.7"]),  # of a local network: DHCP
+        ("conversion 198.51.100.4", ["198.51.100.4"]),
+        ("the server 198.51.100.4. It", ["198.51.100.4"]),
+        ("localhost/127.0.0.1:9042", ["127.0.0.1"]),
+        ("198.51.100.4.443 > 198.51.100.9.5512: Flags", ["198.51.100.4", "198.51.100.9"]),
+        ("fe80::2ab:1%wlan0 is up", ["fe80::2ab:1%wlan0"]),
+        ("host=2001:db8::7%20and", ["2001:db8::7"]),
+    ],
+)
+def test_addresses_near_such_words_are_found(
+    engine: Tier1Engine, text: str, expected: list[str]
+) -> None:
+    assert found(engine, text, Category.IP_ADDRESS) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Account 6465550123 is open",
+        "account number: 6465550123",
+        "epoch=1716239022",
+        "EAN 4012345678901",
+        "Invoice no. 2065550123",
+        '"order": "2065550123"',
+        "Serial 0017-4422-9981",
+        "SSN 536228726",
+        "ssn: 005-38-5861",
+    ],
+)
+def test_numbers_of_another_name_are_no_telephones(engine: Tier1Engine, text: str) -> None:
+    assert found(engine, text, Category.PHONE_NUMBER) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("about the account: (646) 555-0123", ["(646) 555-0123"]),
+        ("about the order call 6465550123", ["6465550123"]),
+        ("reorder 6465550123", ["6465550123"]),
+    ],
+)
+def test_the_name_has_to_stand_right_before(
+    engine: Tier1Engine, text: str, expected: list[str]
+) -> None:
+    assert found(engine, text, Category.PHONE_NUMBER) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Password: ********",
+        "password: xxxxxxxx",
+        "password: [REDACTED]",
+        "pwd=<your-password>",
+        "password: ${APP_PASSWORD}",
+        "password = os.getenv('X')",
+        "password=request.form['p']",
+        "password = ask()",
+        '"password": null}',
+        "password: string",
+        "password - required",
+        "a new password within 30days",
+        "pass: 12of14",
+        "login at home/work",
+    ],
+)
+def test_what_stands_for_a_password_is_none(engine: Tier1Engine, text: str) -> None:
+    assert found(engine, text, Category.PASSWORD) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "thanks @acme.studio for it",
+        "a gift card 6000 4912 3456 7890",
+        "the ratio of 5100 to 2200",
+    ],
+)
+def test_other_lookalikes(engine: Tier1Engine, text: str) -> None:
+    for category in (Category.EMAIL_ADDRESS, Category.CREDIT_CARD):
+        assert found(engine, text, category) == []
+
+
+def test_what_is_certain_goes_where_it_is_part_of_something_longer() -> None:
+    iban = Finding(Category.IBAN_CODE, 4, 30, 1.0, "i")
+    card = Finding(Category.CREDIT_CARD, 10, 24, 1.0, "c")
+    same = Finding(Category.CREDIT_CARD, 4, 30, 1.0, "c")
+    assert without_explained([iban, card], rank=lambda _category: 0) == (iban,)
+    assert without_explained([iban, same], rank=lambda _category: 0) == (same, iban)
+    stricter = {Category.CREDIT_CARD: 1, Category.IBAN_CODE: 0}
+    assert without_explained([iban, card], rank=stricter.__getitem__) == (iban, card)
+
+
+def test_a_card_in_the_groups_of_an_iban(engine: Tier1Engine) -> None:
+    text = "to ES21-2604-6914-2839-7501-3522 please"
+    findings = without_explained(engine.scan(text), rank=lambda _category: 0)
+    assert [each.category for each in findings] == [Category.IBAN_CODE]
