@@ -52,6 +52,8 @@ _ISSUERS: Final = (  # ranges of leading digits, and how long the whole number m
 _LENGTHS_BY_PREFIX: Final = {
     prefix: issuer.lengths for issuer in _ISSUERS for prefix in range(issuer.first, issuer.last + 1)
 }
+_OLD_MAESTRO: Final = "0604"
+_OLD_MAESTRO_LENGTHS: Final = range(12, 20)
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 """A digit doubled, its digits added (ISO/IEC 7812-1, annex B)."""
 
@@ -165,18 +167,14 @@ def _card_window(run: _Digits, first: int) -> tuple[int, float] | None:
             continue
         if lengths is not None and length in lengths:
             return end, CERTAIN
-        if best is None and not first and _may_begin_card(run.digits):
+        if best is None and not first and run.digits[0] != "0":
             best = end, _UNKNOWN_ISSUER
     return best
 
 
-def _may_begin_card(digits: str) -> bool:
-    return digits[0] != "0" or digits.startswith("0604")  # Maestro, old
-
-
 def _issuer_lengths(prefix: str) -> range | None:
     if prefix[0] == "0":
-        return None
+        return _OLD_MAESTRO_LENGTHS if prefix == _OLD_MAESTRO else None
     for length in range(1, 5):
         lengths = _LENGTHS_BY_PREFIX.get(int(prefix[:length]))
         if lengths is not None:
