@@ -111,6 +111,7 @@ _OURS: Final = {category.value for category in Category}
 _BARE: Final = re.compile(r"(?![a-z]+://|www\.)", re.IGNORECASE)
 _DECIMAL: Final = re.compile(r"\d{1,3}(\.\d{1,3}){1,3}")
 _SSN: Final = re.compile(r"\d{3}-\d{2}-\d{4}")
+_ACCOUNT: Final = re.compile(r"\baccount:? \Z", re.IGNORECASE)
 _FEW_DIGITS, _MOST_DIGITS = 9, 15
 
 
@@ -126,6 +127,8 @@ def listed_loss(text: str, lost: Placed) -> str | None:
         "PHONE_NUMBER: part of an IPv4 address or a decimal": lost.category == "PHONE_NUMBER"
         and bool(_DECIMAL.search(value)),
         "PHONE_NUMBER: a social security number, found as one": bool(_SSN.fullmatch(value)),
+        "PHONE_NUMBER: an account number, found as one": lost.category == "PHONE_NUMBER"
+        and bool(_ACCOUNT.search(text, 0, lost.start)),
         "PHONE_NUMBER: more than fifteen digits": lost.category == "PHONE_NUMBER"
         and digits > _MOST_DIGITS,
         "PHONE_NUMBER: part of a path": lost.category == "PHONE_NUMBER"

@@ -53,7 +53,8 @@ _NO_NAMES: Final = words(
 _WORD: Final = r"[A-Za-z0-9\xff][A-Za-z0-9\xff'.-]{0,30}"
 _CAPITAL: Final = r"[A-Z\xff][A-Za-z\xff'.-]{1,30}"
 _UNIT: Final = (
-    r"(?:[ ,\n\r>]{1,4}(?i:apartment|apt|suite|ste|unit|floor|flat|room|rm|bldg|building|fl)\.? ?#?"
+    r"(?:[ ,]{1,2}[0-9]{1,2}(?:st|nd|rd|th) (?i:floor|fl)\b\.?"
+    r"|[ ,\n\r>]{1,4}(?i:apartment|apt|suite|ste|unit|floor|flat|room|rm|bldg|building|fl)\.? ?#?"
     r"[A-Za-z0-9-]{1,6}|[ ,]{1,2}#[ ]?[A-Za-z0-9-]{1,6})"
 )
 _STATES: Final = (
@@ -80,7 +81,7 @@ _COMPOUND: Final = (
     r"|gatan|v\xffgen|vagen|gade|vej|gata|veien|katu|kuja"
 )
 _ROMANCE: Final = (
-    r"rue|avenue|boulevard|place|chemin|allee|impasse|quai|route|cours|calle|avenida|avda\.?|plaza"
+    r"rue|avenue|av\.|boulevard|bd|place|chemin|allee|impasse|quai|route|cours|calle|avenida|avda\.?|plaza"
     r"|paseo|pasaje|carrer|camino|ronda|rambla|alameda|cuesta|glorieta|travesia|vial|via|viale"
     r"|piazza|piazzale|corso|largo|vicolo|contrada|rua|travessa|praca|estrada|rodovia|ladeira"
     r"|strada|ulica|ul\.|aleja|al\.|plac|pl\.|osiedle|os\."
@@ -98,7 +99,8 @@ _PLACE: Final = (
 """A number, and what leads on from the door."""
 _CODE_AND_TOWN: Final = (
     rf"(?:[ ,\n\r]{{1,3}}(?:{_TOWN}{_GAP})?"
-    rf"(?:[0-9]{{5}}-?[0-9]{{3}}|[0-9]{{2}}-[0-9]{{3}}) {_TOWN}(?: / [A-Z]{{2}})?)"
+    rf"(?:[0-9]{{5}}-?[0-9]{{3}}|[0-9]{{2}}-[0-9]{{3}}) {_TOWN}(?: / [A-Z]{{2}})?"
+    rf"|(?: ?[,-] {_TOWN}){{1,2}} ?[-/,] ?[A-Z]{{2}},? [0-9]{{5}}-?[0-9]{{3}})"
 )
 _LED: Final = (
     r"(?:(?i:flat|studio|unit|apt\.?|h\.? ?no\.?|house no\.?|plot no\.?) ?[0-9]{1,4}[A-Za-z]?"
@@ -209,7 +211,7 @@ def _judge_from(view: str, match: Span) -> tuple[Span, ...]:
         # With a unit or, surer, with a word for "street" before the name.
         named_so = match.score == _SURE or _is_written_as_name(text.split()[1])
         return (match,) if named_so else ()
-    score = _named_score(named["name"].split(), named["suffix"].lower(), match.score)
+    score = _named_score(named["name"].split(), named["suffix"], match.score)
     return (Span(match.start, match.end, score),) if score else ()
 
 
@@ -217,11 +219,13 @@ _LOWER_NAME_MAX_WORDS: Final = 2
 
 
 def _named_score(name: list[str], suffix: str, written: float) -> float:
-    if any(word.lower() in _NO_NAMES for word in name) or all(word.isdigit() for word in name):
+    if any(word.lower() in _NO_NAMES for word in name):
         return 0.0
+    if suffix.islower() and all(word.isdigit() for word in name):
+        return 0.0  # groups of one long number, and the next word
     if all(_is_written_as_name(word) for word in name):
         return written
-    unclear = suffix in _AMBIGUOUS or len(name) > _LOWER_NAME_MAX_WORDS
+    unclear = suffix.lower() in _AMBIGUOUS or len(name) > _LOWER_NAME_MAX_WORDS
     return 0.0 if unclear else _WEAK
 
 

@@ -147,7 +147,8 @@ def _judge_cards(view: str, match: Span) -> Iterator[Span]:
     if _touches_word(view, match.start, match.end):
         return
     run = _Digits(view[match.start : match.end])
-    taken = 0
+    # What a plus leads in is a telephone number, not a card; a card may still come behind it.
+    taken = int(view[match.start - 1 : match.start] == "+")
     for first, start in run.starts:
         if first < taken:
             continue

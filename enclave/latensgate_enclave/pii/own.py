@@ -114,7 +114,11 @@ _COUNTED_BEFORE: Final = re.compile(
     r"|[0-9]\.)\Z",
     re.IGNORECASE,
 )
-_RELEASED_BEFORE: Final = re.compile(r"\b(?:release|build|firmware|patch) \Z", re.IGNORECASE)
+_RELEASED_BEFORE: Final = re.compile(
+    r"(?:\b(?:release|build|firmware|patch|python|java|jdk|node|android|ios|kernel|php|ruby|openssl"
+    r"|log4j|ffmpeg) |\b(?:nginx|apache|python|php)/|==)\Z",
+    re.IGNORECASE,
+)
 _COUNTED_AFTER: Final = re.compile(
     r"(?:\.[0-9]{1,5}){2}|\.(?:jar|war|zip|t?gz|tar|exe|dll|msi|whl|deb|rpm|dmg|apk|nupkg)\b"
     r"|-(?:alpha|beta|rc|snapshot)",
@@ -184,14 +188,20 @@ _INTRODUCING: Final = (
     r"|wachtwoord|has\xffo|losenord|sifre|salasana|heslo|adgangskode)"
 )
 """As the view has them: without marks, and a letter that is not ASCII then is 0xFF."""
-_TELLS: Final = r"(?i:is|was|ist|war|lautet|est|es|era|e|to|now|-)"
+_TELLS: Final = (
+    r"(?i:(?:is|was)(?: now| changed to| set to| reset to)?|ist|war|lautet|est|es|era|e|to|now|-)"
+)
+_FOR_WHAT: Final = r"(?:(?i:for|to|of)(?: [A-Za-z'-]{1,20}){1,4} (?i:is|was) )?"
 _TOLD: Final = 0.55
 """Score of a value that no sign introduces, or a verb's namesake: it must look like a password."""
 
 
 def passwords() -> Recognizer:
     """What a keyword introduces as a password, and the password of a URL or a command."""
-    word = rf"(?:(?:\b|_){_INTRODUCING}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd))"
+    word = (
+        rf"(?:(?:\b|_){_INTRODUCING}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd)"
+        r"|\b[A-Z]{2,12}PASSWORD|[A-Z0-9]_PASS)"
+    )
     short = r"(?:(?:\b|_)(?i:pass)|[a-z]Pass)"  # also a verb, so only before a quoted value
     told = rf"\b(?:{_INTRODUCING}|(?i:wi-?fi pass))"
     some = r"[\"'`]?([^\s\"'`]*[0-9][^\s\"'`]*)"
@@ -202,14 +212,17 @@ def passwords() -> Recognizer:
             Pattern(rf"{word}{_ASSIGN}{_UNQUOTED}", 0.6, group=1),
             Pattern(rf"(?:{word}|{short}){_ASSIGN}{_QUOTED}", 0.6, group=1),
             Pattern(rf"\b{_INTRODUCING}\s(?i:is|ist)\s{some}", 0.6, group=1),
-            Pattern(rf"{told}\s(?:{_TELLS}\s)?{some}", _TOLD, group=1),
+            Pattern(rf"{told}\s{_FOR_WHAT}(?:{_TELLS}\s)?{some}", _TOLD, group=1),
+            Pattern(rf"\b(?i:my|the) pass (?i:is|was) {some}", _TOLD, group=1),
             Pattern(rf"(?:\b|_)(?i:pass|pw){_ASSIGN}{some}", _TOLD, group=1),
             Pattern(rf"\b(?i:cred(?:ential)?s?|login)(?:: ?| )[^\s:/]{{1,64}}[:/]{some}", _TOLD, 1),
             Pattern(rf"\b(?i:identified\s+by)\s+{_QUOTED}", 0.6, group=1),
             Pattern(r"<(?i:pass(?:word|wd|phrase)|pwd)>([^<>\n]{3,255})</", 0.6, group=1),
             Pattern(r" (?:-u|--user)[ =][\"']?[^\s:\"'/]{1,64}:([^\s\"'/][^\s\"']{2,})", 0.6, 1),
             Pattern(rf"--(?:[a-z]{{1,16}}-)?{_INTRODUCING} {_UNQUOTED}", 0.6, group=1),
-            Pattern(r"\bmysql(?:dump|admin)? [^\n]{0,80}-p([^\s\"']{4,})", 0.6, group=1),
+            Pattern(
+                r"\b(?:mysql(?:dump|admin)? [^\n]{0,80}-p|sshpass -p ?)[\"']?([^\s\"']{4,})", 0.6, 1
+            ),
             Pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]*:([^\s/@]+)@", 0.8, group=1),
         ),
         judge=_judge_password,
@@ -289,6 +302,7 @@ _KEY_FORMATS: Final = (
     r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{30,35}\b",  # Telegram bots
     r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}",
     r"\bT[A-Z0-9]{8,11}/B[A-Z0-9]{8,11}/[A-Za-z0-9]{20,}",  # Slack's hooks
+    r"\bapi/webhooks/[0-9]{17,20}/[A-Za-z0-9_-]{60,}",  # Discord's
     r"\blg_(?:live|test)_[A-Za-z0-9]{10,}",  # our own
     r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",  # JSON Web Tokens
 )
@@ -296,7 +310,7 @@ _KEY_WORDS: Final = (
     r"(?:(?:\b|_)(?i:api[_ -]?(?:key|token)|secret[_ -]?(?:access[_ -]?)?key"
     r"|(?:shared)?access[_ -]?(?:key|token)|accountkey|client[_ -]?secret"
     r"|(?:auth|bot|refresh|session|private)[_ -]?token"
-    r"|(?:signing|encryption)[_ -]?key|session[_-]?id|secret|token)"
+    r"|(?:signing|encryption|private)[_ -]?key|session[_-]?id|secret|token)"
     r"|[a-z](?:Secret|Token|ApiKey|AccessKey))"
 )
 

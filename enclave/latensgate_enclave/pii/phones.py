@@ -17,7 +17,7 @@ from latensgate_enclave.pii.matching import Gate
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from latensgate_enclave.pii.recognizer import Judge
 
@@ -71,6 +71,8 @@ _IN_PLAN_SCORE: Final = 0.4
 _MIN_DIGITS: Final = 7
 _PLAN_MIN_DIGITS: Final = 9
 """Shorter ones are too often two numbers side by side: they need a context word."""
+_SHORTEST_ABROAD: Final = 4
+"""With its country code: the patterns ask for seven digits, of which three can be the prefix."""
 _MAX_DIGITS: Final = 15
 """ITU-T E.164: at most 15."""
 _NANP_DIGITS: Final = 11
@@ -135,22 +137,55 @@ def _region_patterns(region: str) -> Iterator[str]:
             yield f"^{optional}(?:{description.national_number_pattern})$"
 
 
+_BETWEEN: Final = re.compile(r" ?/ ?| - ")
+"""Within a number, or between two of them."""
+
+
 def _judge(plans: Gate) -> Judge:
-    def judge(view: str, match: Span) -> tuple[Span, ...]:
-        if match.score == _LINKED_SCORE:
-            return (match,)
-        if (match.start and _continues(view[match.start - 1])) or _GOES_ON.match(view, match.end):
+    one = _judge_one(plans)
+
+    def judge(view: str, match: Span) -> Iterable[Span]:
+        found = one(view, match, match)
+        if found or _BETWEEN.search(view, match.start, match.end) is None:
+            return found
+        if match.start and view[match.start - 1] != "+" and _continues(view[match.start - 1]):
             return ()
-        text = view[match.start : match.end]
-        if match.score == _INTERNATIONAL_SCORE:
-            return _international(match, text)
-        if _is_another(view, match, text):
-            return ()
-        if match.score == _DIALLED_SCORE:
-            return _international(match, text)
-        return _national(match, text, plans)
+        return [each for part in _parts(view, match) for each in one(view, part, match)]
 
     return judge
+
+
+def _parts(view: str, match: Span) -> Iterator[Span]:
+    """Yield what stands between the marks, the first as it was found, the rest as groups."""
+    start, score = match.start, match.score
+    for mark in _BETWEEN.finditer(view, match.start, match.end):
+        yield Span(start, mark.start(), score)
+        start, score = mark.end(), _GROUPED_SCORE
+    yield Span(start, match.end, score)
+
+
+def _judge_one(plans: Gate) -> Callable[[str, Span, Span], tuple[Span, ...]]:
+    def judge(view: str, number: Span, whole: Span) -> tuple[Span, ...]:
+        if number.score == _LINKED_SCORE:
+            return (number,)
+        if number.start == whole.start and number.start and _continues(view[number.start - 1]):
+            return ()
+        if number.end == whole.end and _GOES_ON.match(view, number.end):
+            return ()
+        text = view[number.start : number.end]
+        if number.score == _INTERNATIONAL_SCORE:
+            return _international(number, text)
+        if _is_another(view, number, text):
+            return ()
+        return _national_or_dialled(number, text, plans)
+
+    return judge
+
+
+def _national_or_dialled(number: Span, text: str, plans: Gate) -> tuple[Span, ...]:
+    if number.score == _DIALLED_SCORE:
+        return _international(number, text)
+    return _national(number, text, plans)
 
 
 def _continues(before: str) -> bool:
@@ -159,7 +194,7 @@ def _continues(before: str) -> bool:
 
 _NAMED_OTHERWISE: Final = re.compile(
     r"\b(?:account|acct|routing|passport|ssn|itin|tin|ein|social security|nhs|isbn|ean|upc|gtin"
-    r"|imei|doi|serial|sku|epoch|timestamp|order|invoice|rechnung|po|ss|soc(?:ial)?\.?"
+    r"|imei|doi|ts|claim|serial|sku|epoch|timestamp|order|invoice|rechnung|po|ss|soc(?:ial)?\.?"
     r"(?: ?sec\.?)?)"
     r"[\"']?(?:[ _]?(?:no|nr|num|number|code|ref|id)\b\.?)?[\"']?[ ]?(?:[:=#-]|is\b)?[ ]?[\"']?\Z",
     re.IGNORECASE,
@@ -184,6 +219,8 @@ def _is_another(view: str, match: Span, text: str) -> bool:
 def _international(match: Span, text: str) -> tuple[Span, ...]:
     number = _without_extension(text)
     digits = _EXIT_PREFIX.sub("", _NOT_DIGITS.sub("", number))
+    if len(digits) < _SHORTEST_ABROAD:  # a part, as what stands before a mark
+        return ()
     if not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
         return ()
     end = match.end

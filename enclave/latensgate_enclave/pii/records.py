@@ -55,7 +55,7 @@ def misread_ssns() -> Recognizer:
     """Social security numbers behind their name: up to three digits misread, however divided."""
     value = rf"({_MISREAD}{{3}}[-. ]?{_MISREAD}{{2}}[-. ]?{_MISREAD}{{4}})\b"
     name = (
-        rf"\b(?:(?i:ssn|social security\b|soc(?:ial)?\.? ?sec\b\.?)(?: {{0,2}}(?:{_MARK}))?"
+        rf"\b(?:(?i:ssn|social[ _-]?security|soc(?:ial)?\.? ?sec\b\.?)(?:[ _-]{{0,2}}(?:{_MARK}))?"
         rf"|(?i:ss) ?(?:{_MARK}))"
     )
     spaced = r"([0-9](?: [0-9]){8})\b"

@@ -31,6 +31,7 @@ def found(engine: Tier1Engine, text: str, category: Category) -> list[str]:
         "tool-7.1.0.12.tar and tool-7.1.0.12.zip, 7.1.0.12-beta",
         "after release 7.1.0.12",
         "firmware 7.1.0.12",
+        "python 3.11.2.0, nginx/1.25.3.1, torch==2.1.0.1",
     ],
 )
 def test_versions_and_sections_are_no_addresses(engine: Tier1Engine, text: str) -> None:
@@ -110,12 +111,18 @@ def test_what_stands_for_a_password_is_none(engine: Tier1Engine, text: str) -> N
     assert found(engine, text, Category.PASSWORD) == []
 
 
+def test_what_is_left_of_a_mark_is_no_telephone_alone(engine: Tier1Engine) -> None:
+    for text in ("+00 / 1234567x", "+1 / 234567890x", "+011/1234567x"):
+        assert found(engine, text, Category.PHONE_NUMBER) == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "thanks @acme.studio for it",
         "a gift card 6000 4912 3456 7890",
         "the ratio of 5100 to 2200",
+        "call +49 151 1234 5678",  # the right check digit of a card with 13 digits, by chance
     ],
 )
 def test_other_lookalikes(engine: Tier1Engine, text: str) -> None:

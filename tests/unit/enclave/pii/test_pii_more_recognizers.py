@@ -63,6 +63,13 @@ def found(engine: Tier1Engine, text: str, category: Category, hint: str = "") ->
         ("we saw 19 Stone Knoll and the Ring 4", []),
         ("5500 0055 5555 5559 plz", []),
         ("March 5, 2024 Meeting", []),
+        ("at 9543 1819 St. John Street Suite 6", ["9543 1819 St. John Street Suite 6"]),
+        ("5 Oak Street, 2nd Floor, Troy, NY 12180", ["5 Oak Street, 2nd Floor, Troy, NY 12180"]),
+        (
+            "Av. Brasil, 15 - Centro, Natal - RN, 59012-100",
+            ["Av. Brasil, 15 - Centro, Natal - RN, 59012-100"],
+        ),
+        ("8 bd Pasteur", ["8 bd Pasteur"]),
         ("we walked 5 miles down the road", []),
         ("it took 20 minutes the other way", []),
         ("3 easy ways", []),

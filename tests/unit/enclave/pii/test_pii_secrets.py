@@ -37,6 +37,12 @@ def found(engine: Tier1Engine, text: str, category: Category) -> list[str]:
         ("the wifi pass is OldHarbour7", "OldHarbour7"),
         ("new password - q7#Lm2$v.", "q7#Lm2$v"),
         ("user ann password q7#Lm2$v", "q7#Lm2$v"),
+        ("the password for the shop is OldHarbour7", "OldHarbour7"),
+        ("password was changed to q7#Lm2$v.", "q7#Lm2$v"),
+        ("my pass is OldHarbour7", "OldHarbour7"),
+        ("PGPASSWORD=harbour psql", "harbour"),
+        ("ENV APP_PASS=harbour", "harbour"),
+        ("sshpass -p 'harbour7' ssh h", "harbour7"),
         ("pw: Harbour-7", "Harbour-7"),
         ("pass = Harbour-7", "Harbour-7"),
         ("login ann:q7#Lm2$v", "q7#Lm2$v"),
@@ -80,6 +86,7 @@ def test_passwords(engine: Tier1Engine, text: str, password: str) -> None:
         f"1234567890:AA{LETTERS[:33]}",
         f"AGE-SECRET-KEY-1{LETTERS.upper()}{LETTERS.upper()}",
         f"T0123ABCD/B0123ABCD/{LETTERS[:24]}",
+        f"api/webhooks/123456789012345678/{LETTERS}{LETTERS}",
     ],
 )
 def test_keys_of_known_form(engine: Tier1Engine, key: str) -> None:
@@ -95,6 +102,7 @@ def test_keys_of_known_form(engine: Tier1Engine, key: str) -> None:
         (f"AccountKey={LETTERS}==;Endpoint", f"{LETTERS}=="),
         (f"SharedAccessKey={LETTERS}=", f"{LETTERS}="),
         (f"Cookie: sessionid={HEX}", HEX),
+        (f"private key: 0x{HEX}{HEX}", f"0x{HEX}{HEX}"),
         (f"stripeApiKey: '{LETTERS}'", LETTERS),
         ("SECRET_KEY = 'k#9d!x0q3v7m5n1b4$'", "k#9d!x0q3v7m5n1b4$"),
         (rf'"{{\"token\":\"{LETTERS}\"}}"', LETTERS),

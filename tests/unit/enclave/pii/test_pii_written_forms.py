@@ -110,6 +110,7 @@ def test_it_is_none(engine: Tier1Engine, text: str, category: Category) -> None:
         ("https://wa.me/4915155512345?text=hi", "4915155512345"),
         ("api.whatsapp.com/send?phone=+4915155512345", "+4915155512345"),
         ("電話は03-5551-2345です", "03-5551-2345"),
+        ("+49 221 555 1234", "+49 221 555 1234"),
     ],
 )
 def test_telephones_in_links_and_between_letters(
@@ -119,6 +120,25 @@ def test_telephones_in_links_and_between_letters(
     assert [text[each.start : each.end] for each in found] == [expected]
 
 
+@pytest.mark.parametrize("mark", [" / ", "/", " - "])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("+44 161 496 0001", "0161 4960002"),
+        ("0161 496 0001", "0161 496 0002"),
+        ("+972-50-555-4567", "050-5554567"),
+    ],
+)
+def test_two_telephones_with_a_mark_between(
+    engine: Tier1Engine, first: str, second: str, mark: str
+) -> None:
+    text = f"call {first}{mark}{second} now"
+    found = engine.scan(text, categories=frozenset({Category.PHONE_NUMBER}))
+    covered = {place for each in found for place in range(each.start, each.end)}
+    start, end = text.index(first), text.index(second) + len(second)
+    assert {place for place in range(start, end) if text[place].isdigit()} <= covered
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -126,6 +146,8 @@ def test_telephones_in_links_and_between_letters(
         ("Soc. Sec. No.: 536904399", "536904399"),
         ("social sec #536-90-4399", "536-90-4399"),
         ("SSN 536-90 4399", "536-90 4399"),
+        ('"socialSecurityNumber":"536904399"', "536904399"),
+        ("social_security_no=536904399", "536904399"),
         ("ssn: 5 3 6 9 0 4 3 9 9", "5 3 6 9 0 4 3 9 9"),
     ],
 )
