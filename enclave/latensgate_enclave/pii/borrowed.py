@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import CERTAIN, Category
-from latensgate_enclave.pii.own import unless_counted
+from latensgate_enclave.pii.own import unless_counted, unless_part_of_another
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
 
 if TYPE_CHECKING:
@@ -50,7 +50,12 @@ def borrowed(loaded: dict[str, PresidioRecognizer]) -> tuple[Recognizer, ...]:
 
 def _judge(recognizer: PresidioRecognizer, category: Category) -> Judge:
     judge = judged_by(recognizer, _BY_CHANCE if category is Category.UK_NHS else CERTAIN)
-    return unless_counted(judge) if category is Category.IP_ADDRESS else judge
+    if category is Category.IP_ADDRESS:
+        return unless_counted(judge)
+    return unless_part_of_another(judge) if category in _US_NUMBERS else judge
+
+
+_US_NUMBERS: Final = frozenset({Category.US_SSN, Category.US_ITIN})
 
 
 def _patterns(recognizer: PresidioRecognizer) -> tuple[Pattern, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
@@ -107,18 +108,16 @@ def _is_ip6(text: str) -> bool:
         return False
 
 
-_COUNTED_BEFORE: Final = re.compile(
-    r"(?:\b(?:version|ver|v|revision|section|chapter|clause|paragraph|oid)"
-    r"[\"' ]{0,2}[:=#.]?[\"' ]{0,2}"
-    r"|\b(?:chrom(?:e|ium)|crios|firefox|safari|edge?|opr|opera|version)/"
-    r"|[0-9]\.)\Z",
-    re.IGNORECASE,
+_COUNTED: Final = words("version ver v revision section chapter clause paragraph oid")
+_RELEASED: Final = words(
+    "release build firmware patch python java jdk node android ios kernel php ruby openssl log4j"
+    " ffmpeg"
 )
-_RELEASED_BEFORE: Final = re.compile(
-    r"(?:\b(?:release|build|firmware|patch|python|java|jdk|node|android|ios|kernel|php|ruby|openssl"
-    r"|log4j|ffmpeg) |\b(?:nginx|apache|python|php)/|==)\Z",
-    re.IGNORECASE,
+_AGENTS: Final = words(
+    "chrome chromium crios firefox safari edg edge opr opera version nginx apache python php"
 )
+"""What is counted in four parts: by its word, by its product, by a browser in its own name."""
+_MARKS: Final = " .:=#\"'"
 _COUNTED_AFTER: Final = re.compile(
     r"(?:\.[0-9]{1,5}){2}|\.(?:jar|war|zip|t?gz|tar|exe|dll|msi|whl|deb|rpm|dmg|apk|nupkg)\b"
     r"|-(?:alpha|beta|rc|snapshot)",
@@ -133,10 +132,37 @@ def unless_counted(judge: Judge) -> Judge:
 
     def checked(view: str, match: Span) -> Iterable[Span]:
         before = view[max(0, match.start - _BEFORE_CHARS) : match.start]
-        if _COUNTED_BEFORE.search(before) or _COUNTED_AFTER.match(view, match.end):
+        if before.endswith(("==", *_DIGIT_AND_DOT)) or _COUNTED_AFTER.match(view, match.end):
             return ()
-        if _RELEASED_BEFORE.search(before) and not _LOCAL_NETWORK.match(view, match.start):
+        word = _word_at_end(before[:-1] if before.endswith("/") else before.rstrip(_MARKS))
+        if word in (_AGENTS if before.endswith("/") else _COUNTED):
+            return ()
+        if word in _RELEASED and not _LOCAL_NETWORK.match(view, match.start):
             return ()  # the release of an address says so, too: then it is one of a local network
+        return judge(view, match)
+
+    return checked
+
+
+_DIGIT_AND_DOT: Final = tuple(f"{digit}." for digit in range(10))
+
+
+def _word_at_end(text: str) -> str:
+    return text[len(text.rstrip(_WORD_CHARS)) :].lower()
+
+
+_WORD_CHARS: Final = string.ascii_letters + string.digits
+
+
+_NUMBER_AFTER: Final = re.compile("-[0-9]")
+
+
+def unless_part_of_another(judge: Judge) -> Judge:
+    """Return a judge that drops what a plus leads in, as abroad, or a dash goes on with."""
+
+    def checked(view: str, match: Span) -> Iterable[Span]:
+        if (match.start and view[match.start - 1] == "+") or _NUMBER_AFTER.match(view, match.end):
+            return ()
         return judge(view, match)
 
     return checked

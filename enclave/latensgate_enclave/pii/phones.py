@@ -90,7 +90,7 @@ _OTHER_SHAPES: Final = re.compile(
     r"|(?:1\d|20)\d\d[/ -](?:1\d|20)\d\d"  # from one year to another
     r"|\d{3}[ .-]\d\d[ .-]\d{4}"  # US social security numbers
     r"|\d{1,3}(?:\.\d{1,3}){3}"  # IPv4
-    r"|\d+[.]\d+"  # decimal fractions
+    r"|(?:0|[1-9]\d*)[.]\d+"  # decimal fractions
     r"|\d{1,3}(?:[ .]000)+"  # amounts
     r")"
 )
@@ -139,6 +139,7 @@ def _region_patterns(region: str) -> Iterator[str]:
 
 _BETWEEN: Final = re.compile(r" ?/ ?| - ")
 """Within a number, or between two of them."""
+_TWO_MIN_CHARS: Final = 15
 
 
 def _judge(plans: Gate) -> Judge:
@@ -146,7 +147,7 @@ def _judge(plans: Gate) -> Judge:
 
     def judge(view: str, match: Span) -> Iterable[Span]:
         found = one(view, match, match)
-        if found or _BETWEEN.search(view, match.start, match.end) is None:
+        if found or match.end - match.start < _TWO_MIN_CHARS:
             return found
         if match.start and view[match.start - 1] != "+" and _continues(view[match.start - 1]):
             return ()
@@ -175,9 +176,8 @@ def _judge_one(plans: Gate) -> Callable[[str, Span, Span], tuple[Span, ...]]:
         text = view[number.start : number.end]
         if number.score == _INTERNATIONAL_SCORE:
             return _international(number, text)
-        if _is_another(view, number, text):
-            return ()
-        return _national_or_dialled(number, text, plans)
+        found = _national_or_dialled(number, text, plans)
+        return () if found and _is_another(view, number, text) else found
 
     return judge
 
@@ -192,28 +192,34 @@ def _continues(before: str) -> bool:
     return before.isascii() and (before.isalnum() or before in "_.$#@+-/")
 
 
-_NAMED_OTHERWISE: Final = re.compile(
-    r"\b(?:account|acct|routing|passport|ssn|itin|tin|ein|social security|nhs|isbn|ean|upc|gtin"
-    r"|imei|doi|ts|claim|serial|sku|epoch|timestamp|order|invoice|rechnung|po|ss|soc(?:ial)?\.?"
-    r"(?: ?sec\.?)?)"
-    r"[\"']?(?:[ _]?(?:no|nr|num|number|code|ref|id)\b\.?)?[\"']?[ ]?(?:[:=#-]|is\b)?[ ]?[\"']?\Z",
-    re.IGNORECASE,
+_OTHER_NUMBERS: Final = words(
+    "account acct claim doi ean ein epoch gtin imei invoice isbn itin nhs order passport po"
+    " rechnung routing sec security serial sku soc social ss ssn timestamp tin ts upc"
 )
-"""Numbers that have categories of their own, or say nothing about anybody."""
+"""They have categories of their own, or say nothing about anybody."""
+_NUMBER_WORDS: Final = words("code id is no nr num number ref")
+_NAME_MARKS: Final = " .:=#-_\"'"
+_AROUND_NAME: Final = ".,:=#-\"'{[("
 _NAME_CHARS: Final = 32
 
 
 def _is_another(view: str, match: Span, text: str) -> bool:
     """Whether the words right before a number say that it is another one, or its form does."""
     start = match.start
-    if match.score != _NORTH_AMERICAN_SCORE and _NAMED_OTHERWISE.search(
-        view, max(0, start - _NAME_CHARS), start
-    ):
+    if match.score != _NORTH_AMERICAN_SCORE and _named_otherwise(view, start):
         return True
     if match.score == _DIALLED_SCORE:
         return _OTHER_SHAPES.fullmatch(text) is not None
     # Or it is the rest of a number in international form.
     return _COUNTRY_CODE.search(view, max(0, start - _COUNTRY_CODE_CHARS), start) is not None
+
+
+def _named_otherwise(view: str, start: int) -> bool:
+    before = view[max(0, start - _NAME_CHARS) : start].rstrip(_NAME_MARKS).lower()
+    named = before.replace("_", " ").split()
+    while named and named[-1].strip(_AROUND_NAME) in _NUMBER_WORDS:
+        named.pop()
+    return bool(named) and named[-1].strip(_AROUND_NAME) in _OTHER_NUMBERS
 
 
 def _international(match: Span, text: str) -> tuple[Span, ...]:

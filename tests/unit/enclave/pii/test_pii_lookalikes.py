@@ -80,6 +80,8 @@ def test_numbers_of_another_name_are_no_telephones(engine: Tier1Engine, text: st
         ("about the account: (646) 555-0123", ["(646) 555-0123"]),
         ("about the order call 6465550123", ["6465550123"]),
         ("reorder 6465550123", ["6465550123"]),
+        ("call 0353.4282609", ["0353.4282609"]),
+        ("call 353.4282609", []),
     ],
 )
 def test_the_name_has_to_stand_right_before(
@@ -109,6 +111,13 @@ def test_the_name_has_to_stand_right_before(
 )
 def test_what_stands_for_a_password_is_none(engine: Tier1Engine, text: str) -> None:
     assert found(engine, text, Category.PASSWORD) == []
+
+
+def test_numbers_that_go_on_are_no_social_security_numbers(engine: Tier1Engine) -> None:
+    for text in ("+380-53-6962", "call +880 23 3614", "lot 219-09-1234-77"):
+        assert found(engine, text, Category.US_SSN) == []
+    assert found(engine, "+966-54 9914", Category.US_ITIN) == []
+    assert found(engine, "219-09-1234 - Ann", Category.US_SSN) == ["219-09-1234"]
 
 
 def test_what_is_left_of_a_mark_is_no_telephone_alone(engine: Tier1Engine) -> None:
