@@ -116,65 +116,82 @@ _LONG_TAIL: Final = (
 
 def addresses() -> Recognizer:
     """Street addresses with number; as far as the postal code where town and code follow."""
-    name = rf"(?:{_WORD} ){{1,4}}"
     return Recognizer(
         name="own.address",
         category=Category.STREET_ADDRESS,
-        patterns=(
-            Pattern(
-                rf"\b[0-9]{{1,6}}[A-Za-z]?,? {name}(?i:{_SUFFIXES})\b\.?{_DIRECTION}{_UNIT}?"
-                rf"{_TAIL}",
-                _SURE,
-            ),
-            Pattern(rf"\b[0-9]{{1,6}}[A-Za-z]? {name}?{_WORD}{_UNIT}{_TAIL}", _LIKELY),
-            Pattern(
-                rf"\b(?:{_CAPITAL}[ -]){{0,2}}[A-Z\xff][A-Za-z\xff-]{{0,30}}[ -]?"
-                rf"(?i:{_COMPOUND}) ?[0-9]{{1,4}}(?: ?[a-zA-Z]\b)?"
-                rf"(?:{_GAP}[0-9]{{4,5}}(?: [A-Z]{{2}})?\b(?: {_CAPITAL})?)?",
-                _SURE,
-            ),
-            Pattern(
-                rf"\b[0-9]{{1,4}}(?: (?:bis|ter))?,? (?i:{_ROMANCE}) {_LINK}{{0,2}}{_TOWN}{_TAIL}",
-                _SURE,
-            ),
-            Pattern(
-                rf"\b(?:(?i:{_ROMANCE}) |(?:C/|C\.) ?){_LINK}{{0,2}}{_TOWN}"
-                rf"(?:,? (?i:n[.o\xff\x80]{{0,2}} ?)?){_PLACE}(?:{_CODE_AND_TOWN}|{_TAIL})",
-                _LIKELY,
-            ),
-            Pattern(rf"\b{_LED}(?:{_CAPITAL} ){{0,3}}{_CAPITAL}\.?{_UNIT}?{_LONG_TAIL}", _SURE),
-            Pattern(
-                rf"\b{_TOWN},? {_PLACE}(?:[,;]|,?\r?\n) ?"
-                r"(?:[0-9]{5}|[0-9]{4} ?[A-Z]{2}|[0-9]{2}-[0-9]{3}|[0-9]{3} [0-9]{2})"
-                rf"[ ,\n]{{1,2}}{_TOWN}",
-                _LIKELY,
-            ),
-            Pattern(
-                rf"\b(?:[0-9]{{1,6}}(?:/[0-9]{{1,4}})?,?[ \n]{_CAPITAL} (?i:{_NAMESAKES})"
-                rf"|[A-Z\xff][A-Za-z\xff-]{{2,30}}(?:ring|singel|pad|baan|steig|hof|markt)"
-                rf" [0-9]{{1,4}}[a-z]?)\b",
-                _BY_CONTEXT,
-            ),
-            Pattern(
-                rf"\b{_TOWN} (?i:caddesi|cad\.|soka(?:k|g\xff)|sok\.|bulvar\xff|mahallesi|mah\.),? "
-                rf"(?i:no)?[:. ]{{0,2}}[0-9]{{1,4}}\b",
-                _SURE,
-            ),
-            Pattern(
-                r"(?:\xff{2,}[0-9]{1,3}\xff{2}|\xff{3,}[0-9]{1,3}-)[0-9]{1,3}"
-                r"(?:\xff|-)[0-9]{1,3}\xff",
-                _LIKELY,
-            ),  # a Japanese block, part and number
-            Pattern(rf"\b(?i:p\.? ?o\.? ?box|postfach|boite postale) [0-9]{{1,7}}\b{_TAIL}", _SURE),
-            Pattern(
-                r"\b(?i:(?:psc|unit) [0-9]{1,5},? box [0-9]{1,5}|uss [a-z]{3,20})"
-                rf"{_GAP}(?i:apo|fpo|dpo) (?i:aa|ae|ap) {_ZIP}",
-                _SURE,
-            ),
-            Pattern(rf"\b{_TOWN}, (?:{_STATES}),? {_ZIP}", _LIKELY),
-        ),
+        patterns=(*_by_street(), *_by_town(), *_by_form()),
         context=_CONTEXT,
         judge=_judge,
+    )
+
+
+def _by_street() -> tuple[Pattern, ...]:
+    """A number, a name and a word for "street", in the orders that languages have."""
+    name = rf"(?:{_WORD} ){{1,4}}"
+    return (
+        Pattern(
+            rf"\b[0-9]{{1,6}}[A-Za-z]?,? {name}(?i:{_SUFFIXES})\b\.?{_DIRECTION}{_UNIT}?"
+            rf"{_TAIL}",
+            _SURE,
+        ),
+        Pattern(rf"\b[0-9]{{1,6}}[A-Za-z]? {name}?{_WORD}{_UNIT}{_TAIL}", _LIKELY),
+        Pattern(
+            rf"\b(?:{_CAPITAL}[ -]){{0,2}}[A-Z\xff][A-Za-z\xff-]{{0,30}}[ -]?"
+            rf"(?i:{_COMPOUND}) ?[0-9]{{1,4}}(?: ?[a-zA-Z]\b)?"
+            rf"(?:{_GAP}[0-9]{{4,5}}(?: [A-Z]{{2}})?\b(?: {_CAPITAL})?)?",
+            _SURE,
+        ),
+        Pattern(
+            rf"\b[0-9]{{1,4}}(?: (?:bis|ter))?,? (?i:{_ROMANCE}) {_LINK}{{0,2}}{_TOWN}{_TAIL}",
+            _SURE,
+        ),
+        Pattern(
+            rf"\b(?:(?i:{_ROMANCE}) |(?:C/|C\.) ?){_LINK}{{0,2}}{_TOWN}"
+            rf"(?:,? (?i:n[.o\xff\x80]{{0,2}} ?)?){_PLACE}(?:{_CODE_AND_TOWN}|{_TAIL})",
+            _LIKELY,
+        ),
+    )
+
+
+def _by_town() -> tuple[Pattern, ...]:
+    """A number and a name, told by the town and the code behind them or by the words before."""
+    return (
+        Pattern(rf"\b{_LED}(?:{_CAPITAL} ){{0,3}}{_CAPITAL}\.?{_UNIT}?{_LONG_TAIL}", _SURE),
+        Pattern(
+            rf"\b{_TOWN},? {_PLACE}(?:[,;]|,?\r?\n) ?"
+            r"(?:[0-9]{5}|[0-9]{4} ?[A-Z]{2}|[0-9]{2}-[0-9]{3}|[0-9]{3} [0-9]{2})"
+            rf"[ ,\n]{{1,2}}{_TOWN}",
+            _LIKELY,
+        ),
+        Pattern(
+            rf"\b(?:[0-9]{{1,6}}(?:/[0-9]{{1,4}})?,?[ \n]{_CAPITAL} (?i:{_NAMESAKES})"
+            rf"|[A-Z\xff][A-Za-z\xff-]{{2,30}}(?:ring|singel|pad|baan|steig|hof|markt)"
+            rf" [0-9]{{1,4}}[a-z]?)\b",
+            _BY_CONTEXT,
+        ),
+    )
+
+
+def _by_form() -> tuple[Pattern, ...]:
+    """What is written in one way only."""
+    return (
+        Pattern(
+            rf"\b{_TOWN} (?i:caddesi|cad\.|soka(?:k|g\xff)|sok\.|bulvar\xff|mahallesi|mah\.),? "
+            rf"(?i:no)?[:. ]{{0,2}}[0-9]{{1,4}}\b",
+            _SURE,
+        ),
+        Pattern(
+            r"(?:\xff{2,}[0-9]{1,3}\xff{2}|\xff{3,}[0-9]{1,3}-)[0-9]{1,3}"
+            r"(?:\xff|-)[0-9]{1,3}\xff",
+            _LIKELY,
+        ),  # a Japanese block, part and number
+        Pattern(rf"\b(?i:p\.? ?o\.? ?box|postfach|boite postale) [0-9]{{1,7}}\b{_TAIL}", _SURE),
+        Pattern(
+            r"\b(?i:(?:psc|unit) [0-9]{1,5},? box [0-9]{1,5}|uss [a-z]{3,20})"
+            rf"{_GAP}(?i:apo|fpo|dpo) (?i:aa|ae|ap) {_ZIP}",
+            _SURE,
+        ),
+        Pattern(rf"\b{_TOWN}, (?:{_STATES}),? {_ZIP}", _LIKELY),
     )
 
 

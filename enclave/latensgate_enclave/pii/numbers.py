@@ -89,7 +89,7 @@ class _Digits:
 
 
 _GROUPED_OTHERWISE: Final = "|".join(
-    rf"(?:{mark}[0-9]{{4}}){{3}}" for mark in (r"\.", "/", "_", r"\r?\n", " {2,3}", " ?- ?")
+    rf"(?:{mark}[0-9]{{4}}){{3}}" for mark in (r"\.", "/", "_", r"\r?\n", r"[ \t-]{1,3}")
 )
 """As people write the sixteen digits in forms, in columns, one group a line."""
 

@@ -149,6 +149,8 @@ def _judge(plans: Gate) -> Judge:
         found = one(view, match, match)
         if found or match.end - match.start < _TWO_MIN_CHARS:
             return found
+        if _BETWEEN.search(view, match.start, match.end) is None:
+            return ()
         if match.start and view[match.start - 1] != "+" and _continues(view[match.start - 1]):
             return ()
         return [each for part in _parts(view, match) for each in one(view, part, match)]
