@@ -48,9 +48,8 @@ def usage(
         table.add_row(item.receipt_key[:16] + "…", utc(item.issued_at), *_row(item.usage))
     table.add_section()
     table.add_row("all", "", *_row(report.usage), style="bold")
-    session.out.show(
-        table, plain(f"Tenant {report.tenant_id}. Enclaves state totals hourly.", "dim")
-    )
+    when = "Enclaves state totals hourly; what ran since then is not in them yet."
+    session.out.show(table, plain(f"Tenant {report.tenant_id}. {when}", "dim"))
     return DONE
 
 
