@@ -208,6 +208,8 @@ STORE_GATHERED_COUNT: Final = 16
 """Enough writes: the commit's part in each is then below what the write itself costs."""
 STORE_BUSY_TIMEOUT_MS: Final = 2_000
 """How long SQLite waits for a lock: another process, for example the operator's command, writes."""
+STORE_LOCK_PAUSE_MS: Final = 10.0
+"""Between two tries to turn a new file to WAL, which SQLite itself does not wait for."""
 STORE_MIGRATION_TIMEOUT_MS: Final = 30_000
 """The same at the start, where another process may just be changing the tables."""
 STORE_READERS_MAX_COUNT: Final = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from sqlalchemy import URL, create_engine, event
 
 from latensgate_parent.limits import (
     STORE_BUSY_TIMEOUT_MS,
+    STORE_LOCK_PAUSE_MS,
     STORE_MIGRATION_TIMEOUT_MS,
     STORE_READERS_MAX_COUNT,
 )
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 """Takes the lock at once: a transaction that begins as a reader may find itself unable to write."""
@@ -85,6 +87,24 @@ def reading_engine(path: Path) -> Engine:
     return _engine(path, (*SETTINGS, "query_only=ON"), "BEGIN")
 
 
+def _set(cursor: DBAPICursor, setting: str) -> None:
+    """Make a setting, for as long as SQLite waits for locks otherwise.
+
+    Of two processes that turn a new file to WAL at once one is told that it is locked, whatever the
+    timeout: both have it open for reading, so waiting for one another would not end.
+    """
+    ends_at = time.monotonic() + STORE_BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {setting}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+                raise
+            time.sleep(STORE_LOCK_PAUSE_MS / 1000)
+        else:
+            return
+
+
 def _engine(path: Path, settings: tuple[str, ...], begin: str) -> Engine:
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(
@@ -97,7 +117,7 @@ def _engine(path: Path, settings: tuple[str, ...], begin: str) -> Engine:
             connection.isolation_level = None
         cursor = connection.cursor()
         for setting in settings:
-            cursor.execute(f"PRAGMA {setting}")
+            _set(cursor, setting)
         cursor.close()
 
     def begun(connection: Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from latensgate_parent.store import sqlite
 from latensgate_parent.store.interfaces import StoreError
@@ -158,6 +160,47 @@ def test_two_processes_may_start_at_once(tmp_path: Path) -> None:
             await store.aclose()
 
     asyncio.run(scenario())
+
+
+class _Told:
+    """A cursor that is told so often that a file is locked, or what else is wrong with it."""
+
+    def __init__(self, code: int, times: int) -> None:
+        self.asked: list[str] = []
+        self._code = code
+        self._times = times
+
+    def execute(self, command: str) -> None:
+        self.asked.append(command)
+        if len(self.asked) <= self._times:
+            error = sqlite3.OperationalError("as SQLite says it")
+            error.sqlite_errorcode = self._code
+            raise error
+
+
+def test_of_two_that_turn_a_new_file_to_wal_the_one_that_is_told_asks_again() -> None:
+    told = _Told(sqlite3.SQLITE_BUSY, 3)
+    sqlite._set(told, "journal_mode=WAL")  # type: ignore[arg-type]  # all that is asked of a cursor
+    assert told.asked == ["PRAGMA journal_mode=WAL"] * 4
+
+
+def test_nothing_else_is_asked_again() -> None:
+    told = _Told(sqlite3.SQLITE_READONLY, 3)
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite._set(told, "journal_mode=WAL")  # type: ignore[arg-type]  # as above
+    assert len(told.asked) == 1
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "STORE_BUSY_TIMEOUT_MS", 50)
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM sqlite_master")
+        engine = sqlite.writing_engine(path)
+        with pytest.raises(OperationalError, match="locked"):
+            engine.connect()
+        engine.dispose()
 
 
 def test_a_newer_release_s_database_is_refused_and_left_alone(tmp_path: Path) -> None:
