@@ -153,3 +153,10 @@ def test_a_card_in_the_groups_of_an_iban(engine: Tier1Engine) -> None:
     text = "to ES21-2604-6914-2839-7501-3522 please"
     findings = without_explained(engine.scan(text), rank=lambda _category: 0)
     assert [each.category for each in findings] == [Category.IBAN_CODE]
+
+
+def test_a_plus_with_no_country_behind_it_is_no_part_of_a_telephone_number(
+    engine: Tier1Engine,
+) -> None:
+    text = "+0 / 030 1234567 / 040 7654321"
+    assert found(engine, text, Category.PHONE_NUMBER) == ["040 7654321"]
