@@ -6,16 +6,12 @@ import pytest
 
 from latensgate_enclave.pii import Category, Tier1Engine
 from latensgate_enclave.pii.findings import Finding, without_explained
+from pii_found import found
 
 
 @pytest.fixture(scope="module")
 def engine() -> Tier1Engine:
     return Tier1Engine()
-
-
-def found(engine: Tier1Engine, text: str, category: Category) -> list[str]:
-    findings = engine.scan(text, categories=frozenset({category}))
-    return [text[finding.start : finding.end] for finding in findings]
 
 
 @pytest.mark.parametrize(

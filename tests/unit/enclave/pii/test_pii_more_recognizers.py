@@ -10,16 +10,12 @@ from latensgate_enclave.pii import Category, EngineSettings, PIIEngineError, Tie
 from latensgate_enclave.pii import engine as engine_module
 from latensgate_enclave.pii.decoded import unescaped
 from latensgate_enclave.pii.errors import PIITooLargeError
+from pii_found import found
 
 
 @pytest.fixture(scope="module")
 def engine() -> Tier1Engine:
     return Tier1Engine()
-
-
-def found(engine: Tier1Engine, text: str, category: Category, hint: str = "") -> list[str]:
-    findings = engine.scan(text, categories=frozenset({category}), hint=hint)
-    return [text[finding.start : finding.end] for finding in findings]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latensgate_enclave.pii import Category, Tier1Engine
+from pii_found import found
 
 HEX = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 LETTERS = "abCDef12GHij34KLmn56OPqr78STuv90WXyz"
@@ -13,11 +14,6 @@ LETTERS = "abCDef12GHij34KLmn56OPqr78STuv90WXyz"
 @pytest.fixture(scope="module")
 def engine() -> Tier1Engine:
     return Tier1Engine()
-
-
-def found(engine: Tier1Engine, text: str, category: Category) -> list[str]:
-    findings = engine.scan(text, categories=frozenset({category}))
-    return [text[finding.start : finding.end] for finding in findings]
 
 
 @pytest.mark.parametrize(
