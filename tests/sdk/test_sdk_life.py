@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
+from attack_tools import wait_for
 from latensgate import AsyncLatensgate, ConfidentialChatCompletion, Latensgate, receipt_of
 from latensgate.attested import AttestedCell
 from latensgate.carrier import SyncCarrier
 from latensgate.exchange_steps import NeedAttested
 from latensgate.exchange_store import CallStore
 from latensgate.transport import SyncTrust
-from sdk_gateway import Gateway, served
+from sdk_gateway import Asked, Gateway, Told, served
 from stack import MODEL
 
 MakeClient = Callable[..., Latensgate]
@@ -137,6 +139,59 @@ def test_a_renewal_that_was_cancelled_has_failed(
 
     (failed,) = asyncio.run(run())
     assert failed is not None
+
+
+def test_a_client_that_closes_while_it_renews_leaves_no_connection(
+    make: MakeClient, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was connecting when it was closed: nobody else would have closed what it connected."""
+    connecting, closed = threading.Event(), threading.Event()
+    made: list[socket.socket] = []
+    connect = socket.create_connection
+
+    def slow(
+        address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None
+    ) -> socket.socket:
+        connecting.set()
+        assert closed.wait(10)
+        made.append(connect(address, timeout, source_address))
+        return made[-1]
+
+    with served(gateway) as base_url:
+        lg = make(base_url=base_url, http_client=None)
+        trust = trust_of(lg)
+        monkeypatch.setattr(socket, "create_connection", slow)
+        trust._begin(NeedAttested(), None)
+        assert connecting.wait(10)
+        lg.close()
+        closed.set()
+        wait_for(lambda: trust.carrier.client.is_closed)
+        assert [each.fileno() for each in made] == [-1]
+
+
+def test_an_async_client_that_closes_ends_its_renewal(
+    make_async: MakeAsyncClient, gateway: Gateway
+) -> None:
+    asked, closed = threading.Event(), threading.Event()
+
+    def late(_: Asked, answer: Told) -> Told:
+        asked.set()
+        assert closed.wait(10)
+        return answer
+
+    async def run(base_url: str) -> None:
+        lg = make_async(base_url=base_url, http_client=None)
+        trust = lg._shared.trust
+        gateway.twist = late
+        await trust._begin(trust.renew(NeedAttested(), None))
+        await asyncio.to_thread(asked.wait, 10)
+        await lg.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert trust.carrier.client.is_closed
+        closed.set()
+
+    with served(gateway) as base_url:
+        asyncio.run(run(base_url))
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -6,6 +6,7 @@ an application's own client, with its proxies, certificates and event hooks, may
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from importlib import import_module
@@ -24,7 +25,7 @@ from latensgate_shared.sealed import AnswerInvalidError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Mapping
 
 _OK: Final = 200
 _OWN: Final = (("Accept-Encoding", "identity"),)
@@ -162,9 +163,32 @@ class Carrier(Generic[ClientT]):
 
 
 class SyncCarrier(Carrier["httpx.Client"]):
-    """Carries for threads; closed when nobody is left who could use it."""
+    """Carries for threads; closed when nobody is left who could use it.
 
-    __slots__ = ()
+    A thread of our own that is connecting at the moment of the close would leave its connection
+    behind. It borrows the client, and who gives it back last closes it.
+    """
+
+    __slots__ = ("_closing", "_lent")
+
+    def __init__(
+        self, client: httpx.Client, make: Callable[[], httpx.Client] | None = None
+    ) -> None:
+        """Take a client, and if it is ours what makes another one."""
+        super().__init__(client, make)
+        self._closing = False
+        self._lent: list[int] = []
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Generator[None]:
+        """Keep the client open until the end, whoever closes it meanwhile."""
+        self._lent.append(os.getpid())
+        try:
+            yield
+        finally:
+            self._lent.pop()
+            if self._closing:
+                self.close()
 
     @classmethod
     def own(cls, root: str) -> Self:
@@ -178,8 +202,9 @@ class SyncCarrier(Carrier["httpx.Client"]):
         return cls(make(), make)
 
     def close(self) -> None:
-        """Close the client, unless it is the application's own."""
-        if self.owned:
+        """Close the client, unless it is the application's own or still borrowed."""
+        self._closing = True
+        if self.owned and os.getpid() not in self._lent:
             self._client.close()
 
     def __del__(self) -> None:
@@ -190,7 +215,20 @@ class SyncCarrier(Carrier["httpx.Client"]):
 class AsyncCarrier(Carrier["httpx.AsyncClient"]):
     """Carries for tasks."""
 
-    __slots__ = ()
+    __slots__ = ("_beside",)
+
+    def __init__(
+        self, client: httpx.AsyncClient, make: Callable[[], httpx.AsyncClient] | None = None
+    ) -> None:
+        """Take a client, and if it is ours what makes another one."""
+        super().__init__(client, make)
+        self._beside: set[asyncio.Task[None]] = set()
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run something that carries beside its caller; it ends with the client."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     @classmethod
     def own(
@@ -210,9 +248,19 @@ class AsyncCarrier(Carrier["httpx.AsyncClient"]):
         return cls(make(), make)
 
     async def aclose(self) -> None:
-        """Close the client, unless it is the application's own."""
+        """End what runs beside, and close the client unless it is the application's own."""
+        await self._end_beside()
         if self.owned:
             await self._client.aclose()
+
+    async def _end_beside(self) -> None:
+        if not self._beside:
+            return
+        loop = asyncio.get_running_loop()
+        ending = [task for task in self._beside if task.get_loop() is loop]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
 
 def _direct(root: str) -> dict[str, None]:

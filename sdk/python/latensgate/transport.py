@@ -117,7 +117,8 @@ class SyncTrust(Trust[httpx.Client]):
         """Attest again in the background; whoever does this has claimed it."""
         failed: BaseException | None = RenewalCancelledError()
         try:
-            self._attest(need, timing)
+            with self.carrier.borrowed():
+                self._attest(need, timing)
             failed = None
         except carrier.renewal_faults() as error:
             failed = error

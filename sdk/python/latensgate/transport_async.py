@@ -45,7 +45,6 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
     def __init__(self, parts: TrustParts, carried_by: AsyncCarrier) -> None:
         super().__init__(parts, carried_by)
         self._attesting = anyio.Lock()
-        self._renewals: set[asyncio.Task[None]] = set()
 
     async def carry(self, send: Send, timing: object) -> tuple[Received, httpx.Response | None]:
         """Send sealed bytes; a stream is left open and its response returned too.
@@ -106,13 +105,11 @@ class AsyncTrust(Trust[httpx.AsyncClient]):
     async def _begin(self, renewal: Coroutine[None, None, None]) -> None:
         """Run a renewal beside the caller; event loops other than asyncio's wait for it."""
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop()
         except RuntimeError:
             await renewal
-            return
-        task = loop.create_task(renewal)
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
+        else:
+            self.carrier.run_beside(renewal)
 
     async def renew(self, need: NeedAttested, timing: object) -> None:
         """Attest again in the background; whoever does this has claimed it."""
