@@ -9,8 +9,9 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -74,14 +75,14 @@ class Victims:
         gateway: In the way.
         other: A second tenant.
         state: What clients keep; shared, since freshness proofs are limited.
-        clients: Made so far, by their options.
+        clients: Made so far, by their options; whoever brings the table closes them.
     """
 
     stack: GatewayStack
     gateway: MaliciousGateway
     other: FirstTenant
     state: Path
-    clients: dict[str, Latensgate] = field(default_factory=dict[str, Latensgate])
+    clients: dict[str, Latensgate]
 
     def trust(self, **options: object) -> dict[str, object]:
         dev = self.stack.dev
@@ -220,12 +221,21 @@ def kept_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("state")
 
 
+@contextmanager
+def closing_clients() -> Generator[dict[str, Latensgate]]:
+    """Close them at the end: a garbage collector might take a socket before its owner."""
+    made: dict[str, Latensgate] = {}
+    try:
+        yield made
+    finally:
+        for client in made.values():
+            client.close()
+
+
 @pytest.fixture(scope="session")
 def clients() -> Iterator[dict[str, Latensgate]]:
-    made: dict[str, Latensgate] = {}
-    yield made
-    for client in made.values():
-        client.close()
+    with closing_clients() as made:
+        yield made
 
 
 @pytest.fixture

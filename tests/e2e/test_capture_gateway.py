@@ -12,22 +12,21 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
 from capture import Leak, search
 from gateway_stack import GatewayStack, gateway_stack
-from hostile_fixtures import HARD_FAIL, Got, Victims
+from hostile_fixtures import HARD_FAIL, Got, Victims, closing_clients
 from latensgate import errors
 from latensgate_shared.errors import ErrorCode
 from latensgate_shared.limits import UPSTREAM_ATTEMPTS_MAX_COUNT
 from latensgate_sim.dev_stack import StackOptions
 from latensgate_sim.errors import AWSError
 from latensgate_sim.faults import Fault, FaultKind
-from latensgate_sim.gateway import FirstTenant, create_tenant
-from malicious_gateway import Asked, Honest, MaliciousGateway, Reply, malicious
+from latensgate_sim.gateway import create_tenant
+from malicious_gateway import Asked, Honest, Reply, malicious
 from parent_capture import everything, files, memory_leaks, metrics, parent_pid
 
 PROMPT = "Quetzal-prompt-secret-0815-\u00fc"
@@ -83,15 +82,13 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("captured")
     options = StackOptions(model="scripted", port=0, requests_per_minute=1_000)
-    with gateway_stack(folder, options) as stack, malicious(stack.url) as gateway:
+    with (
+        gateway_stack(folder, options) as stack,
+        malicious(stack.url) as gateway,
+        closing_clients() as clients,
+    ):
         other = create_tenant(stack.dev.plan, "other", requests_per_minute=100)
-        yield make_scene(stack, gateway, other, folder)
-
-
-def make_scene(
-    stack: GatewayStack, gateway: MaliciousGateway, other: FirstTenant, folder: Path
-) -> Scene:
-    return Scene(stack, Victims(stack, gateway, other, folder / "state"), Wire())
+        yield Scene(stack, Victims(stack, gateway, other, folder / "state", clients), Wire())
 
 
 Bring = Callable[[Scene], ErrorCode | None]
