@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from latensgate_parent.http.body import ClientGoneError
 from latensgate_parent.http.errors import GatewayError
 from latensgate_parent.http.fields import parameter_name, single
+from latensgate_parent.http.schemas import FORMS
 from latensgate_parent.limits import BODY_READ_TIMEOUT_S, SURFACE_BODY_MAX_BYTES
 from latensgate_shared.errors import ErrorCode, MalformedError
 from latensgate_shared.strict_json import parse_json_object
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
+_OUR_WORDS: Final = {"Field required": "missing", "Extra inputs are not permitted": "no such field"}
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -100,4 +102,16 @@ def invalid(errors: Sequence[Mapping[str, object]]) -> GatewayError:
         parts = parts[1:]
     name = parameter_name(".".join(parts)) if parts else None
     what = "This request" if name is None else name
-    return GatewayError(ErrorCode.ERR_REQUEST_INVALID, f"{what}: {first['msg']}.", param=name)
+    told = _in_our_words(str(first["msg"]))
+    return GatewayError(ErrorCode.ERR_REQUEST_INVALID, f"{what}: {told}.", param=name)
+
+
+def _in_our_words(message: str) -> str:
+    if message in _OUR_WORDS:
+        return _OUR_WORDS[message]
+    told = message.removeprefix("Value error, ")
+    pattern = told.removeprefix("String should match pattern '").removesuffix("'")
+    if pattern in FORMS:
+        return f"{FORMS[pattern]} expected"
+    form = told.removeprefix("Input should be ").partition(", unable to ")[0]
+    return told if told.startswith(form) else f"{form} expected"

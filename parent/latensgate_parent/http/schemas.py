@@ -26,6 +26,12 @@ _RFC3339: Final = (
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 )
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
+FORMS: Final = {
+    _SHA384: "sha384: and 96 lower-case hexadecimal digits",
+    _RFC3339: "a second in UTC such as 2026-11-14T09:23:41Z",
+    _BASE64: "Base64",
+}
+"""What patterns that are hard to read stand for."""
 
 
 def digits(value: object) -> object:

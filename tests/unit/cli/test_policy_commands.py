@@ -60,6 +60,18 @@ def test_a_draft_is_made_edited_and_checked(
     assert "no policy" in machine.run("policy", "check").output
 
 
+def test_an_editor_is_not_opened_where_nobody_sees_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    result = machine.run("policy", "edit")
+    folder, tenant = files(machine)
+    assert result.exit_code == ExitCode.USAGE
+    assert "set EDITOR" in result.output
+    assert (folder / f"{tenant}.policy.toml").exists()
+
+
 @pytest.mark.parametrize(
     ("draft", "said"),
     [

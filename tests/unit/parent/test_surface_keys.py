@@ -122,6 +122,32 @@ def test_bodies_of_another_form(bench: SurfaceBench, change: dict[str, object], 
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": None}, "name: a valid string expected."),
+        ({"name": "a" * 101}, "name: String should have at most 100 characters."),
+        ({"scopes": None}, "scopes: a valid list expected."),
+        ({"admin": True}, "admin: no such field."),
+    ],
+)
+def test_what_is_expected_is_said_in_our_words(
+    bench: SurfaceBench, change: dict[str, object], message: str
+) -> None:
+    told = bench.refused("POST", "/api/keys", bench.key(), json=SEED | change)
+    assert told.error.message == message
+
+
+def test_so_are_queries(bench: SurfaceBench) -> None:
+    told = bench.refused("POST", "/api/keys", bench.key(), json={"name": "a"})
+    assert told.error.message == "scopes: missing."
+    for number in ("01", "1.5", "a"):
+        told = bench.refused("GET", f"/api/audit?page={number}", bench.key())
+        assert told.error.message.startswith("page: a whole number")
+    told = bench.refused("GET", "/api/audit?since=yesterday", bench.key())
+    assert told.error.message == "since: a second in UTC such as 2026-11-14T09:23:41Z expected."
+
+
+@pytest.mark.parametrize(
     ("content", "code"),
     [
         (b"", ErrorCode.ERR_MALFORMED),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,10 @@ def edit_command(session: Session, draft: str | None) -> ExitCode:
     path = files.draft if draft is None else Path(draft)
     if not path.exists():
         write_text(path, TEMPLATE.format(tenant=files.tenant).encode())
+    if not (sys.stdin.isatty() or {"VISUAL", "EDITOR"} & os.environ.keys()):
+        raise ConfigurationError(
+            f"no terminal for an editor: set EDITOR, or change {path}, then latensgate policy check"
+        )
     click.edit(filename=str(path))
     return _checked(session, path, files.tenant)
 
