@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -77,8 +76,7 @@ def load_finder(directory: Path, expected_digest: str) -> Callable[[str], list[E
     if model_digest(directory) != expected_digest:
         raise ModelError("the model is not the pinned one")
     _leave_out_command_line()
-    # Where plug-ins of spaCy are installed, one of their libraries would probe for IPv6.
-    socket.has_ipv6 = False
+    _leave_out_plug_ins()
     spacy = import_module("spacy")
     language = cast("_Language", spacy.load(directory, exclude=list(_UNUSED)))
     if language.pipe_names != ["ner"]:
@@ -96,6 +94,14 @@ def _leave_out_command_line() -> None:
         module = ModuleType(name)
         module.__dict__["info"] = None  # the one name that is imported from them
         sys.modules.setdefault(name, module)
+
+
+def _leave_out_plug_ins() -> None:
+    """Let spaCy load nothing that other packages register with it: Presidio does, for one.
+
+    ``catalogue`` keeps spaCy's registries, and looks for plug-ins in this table alone.
+    """
+    import_module("catalogue").__dict__["AVAILABLE_ENTRY_POINTS"] = {}
 
 
 def finder(language: _Language) -> Callable[[str], list[Entity]]:

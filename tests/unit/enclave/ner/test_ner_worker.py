@@ -7,7 +7,6 @@ import gc
 import os
 import resource
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -235,15 +234,15 @@ def test_only_names_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         asked.append(exclude)
         return _language(*pipes)
 
-    monkeypatch.setattr(model, "import_module", _returning(SimpleNamespace(load=load)))
-    monkeypatch.setattr(socket, "has_ipv6", True)
+    library = SimpleNamespace(load=load, AVAILABLE_ENTRY_POINTS={"spacy_factories": ["more"]})
+    monkeypatch.setattr(model, "import_module", _returning(library))
     for name in ("spacy.cli", "spacy.cli.info"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))  # so that it is put back
         monkeypatch.delitem(sys.modules, name)
     digest = model_digest(tmp_path)
     assert load_finder(tmp_path, digest)("Ann") == [ANN]
     assert "parser" in asked[0]
-    assert not socket.has_ipv6  # nothing probes for it
+    assert library.AVAILABLE_ENTRY_POINTS == {}  # no plug-in of another package
     # What spaCy's package imports of its command line is empty: no client of the network.
     assert import_module("spacy.cli.info").info is None
     assert not hasattr(import_module("spacy.cli"), "app")
