@@ -88,6 +88,7 @@ class StandInEnclave:
     """
 
     name: str = "stand-in"
+    links: int = 1
     content: bytes = b"\x00nonce and content"
     pieces: Sequence[bytes] = ()
     final: bytes = b"\x00final chunk"

@@ -89,6 +89,7 @@ class TalkingEnclave:
     """Answers attestations; everything else is not for the surface."""
 
     name: str = "unix:/enclave-0"
+    links: int = 1
     calls: list[AttestationCall] = field(default_factory=list[AttestationCall])
     error: Exception | None = None
 

@@ -16,7 +16,8 @@ class AttestationCache:
     """Asks enclaves for attestations; an enclave is asked for the same one once in a while.
 
     What is remembered is bounded by the keys that enclaves hold: a key that none holds is refused
-    before.
+    before. It ends with the connection: who started again since has other keys, and clients that
+    were told of the old ones would be refused as long as this lasts.
 
     Args:
         fleet: The enclaves.
@@ -26,7 +27,7 @@ class AttestationCache:
     def __init__(self, fleet: Fleet, monotonic: Clock) -> None:
         self._fleet = fleet
         self._monotonic = monotonic
-        self._known: dict[tuple[str, str | None], tuple[float, AttestationAnswer]] = {}
+        self._known: dict[tuple[str, int, str | None], tuple[float, AttestationAnswer]] = {}
 
     async def ask(self, nonce: bytes | None, key_id: str | None) -> AttestationAnswer:
         """Return an attestation; with a nonce always a fresh one.
@@ -40,7 +41,7 @@ class AttestationCache:
         return await self._published(enclave, key_id)
 
     async def _published(self, enclave: Enclave, key_id: str | None) -> AttestationAnswer:
-        now, place = self._monotonic(), (enclave.name, key_id)
+        now, place = self._monotonic(), (enclave.name, enclave.links, key_id)
         self._known = {each: kept for each, kept in self._known.items() if kept[0] > now}
         kept = self._known.get(place)
         if kept is not None:

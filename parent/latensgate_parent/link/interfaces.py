@@ -86,6 +86,11 @@ class Enclave(Protocol):
         """Where it listens; for operators."""
         ...
 
+    @property
+    def links(self) -> int:
+        """Connections so far: another one may lead to another process, with other keys."""
+        ...
+
     async def infer(self, call: InferenceCall, sealed_request: bytes) -> InferenceReply:
         """Run a request and collect its answer. A cancelled task cancels the call.
 

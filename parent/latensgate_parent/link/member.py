@@ -30,28 +30,33 @@ class Member:
     Attributes:
         address: Where it listens.
         name: The same as text.
+        links: Connections so far: another one may lead to another process, with other keys.
     """
 
     def __init__(self, address: Address, registry: KeyRegistry) -> None:
         self.address = address
         self.name = str(address)
+        self.links = 0
         self._registry = registry
         self._link: ConnectedEnclave | None = None
         self._health: HealthAnswer | None = None
         self._checked_at_ms: int | None = None
         self._checked_at = 0.0
+        self._checked_link = 0
 
     # --- what its keeper tells ---
 
     def connected(self, link: ConnectedEnclave) -> None:
         """Send calls over this connection from now on."""
         self._link = link
+        self.links += 1
 
     def saw(self, health: HealthAnswer, at_ms: int) -> None:
         """Take over its own word on how it is; milliseconds since 1970."""
         self._health = health
         self._checked_at_ms = at_ms
         self._checked_at = time.monotonic()
+        self._checked_link = self.links
 
     # --- what is known ---
 
@@ -67,8 +72,11 @@ class Member:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes requests: connected, ready by its own fresh word, its keys routed."""
-        if self.link is None or self._health is None:
+        """Whether it takes requests: connected, ready by its own fresh word, its keys routed.
+
+        A word from before it was connected again may be that of a process that is gone.
+        """
+        if self.link is None or self._health is None or self._checked_link != self.links:
             return False
         fresh = time.monotonic() - self._checked_at <= HEALTH_STALE_MS / 1_000
         ready = self._health.enclave is EnclaveState.READY

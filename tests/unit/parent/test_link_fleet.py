@@ -366,6 +366,25 @@ def test_an_enclave_that_restarts_is_made_ready_again(tmp_path: Path) -> None:
     run(main)
 
 
+def test_the_word_of_a_process_that_is_gone_makes_the_next_one_not_ready(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with scene(tmp_path) as at:
+            (host,) = at.hosts
+            await at.ready()
+            (member,) = at.fleet._members
+            await host.stop()
+            host.silent.add(Operation.HEALTH)
+            await host.restart()
+            await at.until(lambda: member.links == 2)
+            assert member.health is not None
+            assert member.health.enclave is calls.EnclaveState.READY
+            assert not member.is_ready
+            with pytest.raises(EnclaveError):
+                at.fleet.ready()
+
+    run(main)
+
+
 def test_an_enclave_whose_connection_alone_broke_keeps_its_keys(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path) as at:

@@ -60,6 +60,15 @@ def test_attestation_without_nonce_may_be_cached_and_is_asked_for_once(bench: Su
     assert len(bench.fleet.enclave.calls) == 2
 
 
+def test_what_an_enclave_said_before_it_started_again_is_told_to_nobody(
+    bench: SurfaceBench,
+) -> None:
+    bench.ask("GET", "/api/attestation")
+    bench.fleet.enclave.links += 1
+    bench.ask("GET", "/api/attestation")
+    assert len(bench.fleet.enclave.calls) == 2
+
+
 def test_attestation_with_nonce_is_fresh_each_time(bench: SurfaceBench) -> None:
     url = f"/api/attestation?nonce={NONCE}&key_id={HELD_KEY}"
     answers = [bench.ask("GET", url) for _ in range(2)]
