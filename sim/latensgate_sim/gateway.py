@@ -39,6 +39,7 @@ _POLL_MAX_S: Final = 0.5
 """Who asks for health more often than five times a second for a minute is refused."""
 _FOLDER_MODE: Final = 0o700
 _LOG_SHOWN_LINES: Final = 12
+_REQUEST: Final = '"event":"request"'
 
 
 class GatewayNotStartedError(Exception):
@@ -197,10 +198,11 @@ class GatewayProcess:
             pause_s = min(pause_s * _POLL_GROWTH, _POLL_MAX_S)
 
     def _end(self) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of its log, but of requests: clients that wait send very many."""
         if self.log is None:
             return ""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = [line for line in told if _REQUEST not in line]
         return "\n".join(["", *lines[-_LOG_SHOWN_LINES:]])
 
     def stop(self) -> int:
