@@ -202,8 +202,9 @@ STORE_WRITES_PER_TRANSACTION_MAX_COUNT: Final = 512
 """Writes of one transaction: about 15 ms of work, which the first one waits for too."""
 STORE_GATHER_PAUSE_MS: Final = 1.0
 """Between two looks whether enough writes wait for a common commit: less than a flush takes."""
-STORE_GATHER_PAUSES_MAX_COUNT: Final = 5
-"""Looks, so that a write waits at most 5 ms for others: an answer takes a hundred times as long."""
+STORE_GATHER_MAX_MS: Final = 5.0
+"""No look begins later, so that a write waits no longer for others: an answer takes a hundred times
+as long. A look that finds nothing new is the last one, too."""
 STORE_GATHERED_COUNT: Final = 16
 """Enough writes: the commit's part in each is then below what the write itself costs."""
 STORE_BUSY_TIMEOUT_MS: Final = 2_000

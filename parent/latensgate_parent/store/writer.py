@@ -17,8 +17,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from latensgate_parent.limits import (
+    STORE_GATHER_MAX_MS,
     STORE_GATHER_PAUSE_MS,
-    STORE_GATHER_PAUSES_MAX_COUNT,
     STORE_GATHERED_COUNT,
     STORE_WRITES_PER_TRANSACTION_MAX_COUNT,
     STORE_WRITES_QUEUED_MAX_COUNT,
@@ -147,10 +147,12 @@ class Writer:
         return batch
 
     def _gather(self) -> None:
-        """Let many come, but not for long."""
-        for _ in range(STORE_GATHER_PAUSES_MAX_COUNT):
-            if self._queue.qsize() + 1 >= STORE_GATHERED_COUNT:
+        """Let many come, as long as any come, and not for long."""
+        ends_at, had = time.monotonic() + STORE_GATHER_MAX_MS / 1000, -1
+        while had < (has := self._queue.qsize()) < STORE_GATHERED_COUNT - 1:
+            if time.monotonic() >= ends_at:
                 return
+            had = has
             self._pause(STORE_GATHER_PAUSE_MS / 1000)
 
     def _write(self, batch: Sequence[_Pending]) -> None:

@@ -14,8 +14,8 @@ from threading import Event
 import pytest
 
 from latensgate_parent.limits import (
+    STORE_GATHER_MAX_MS,
     STORE_GATHER_PAUSE_MS,
-    STORE_GATHER_PAUSES_MAX_COUNT,
     STORE_GATHERED_COUNT,
     STORE_WRITES_QUEUED_MAX_COUNT,
 )
@@ -149,10 +149,36 @@ def test_behind_a_group_the_next_one_waits_for_many_but_not_for_long(
             await made.write(lambda t: count(t, 3))
             await asyncio.gather(*later)
         many = coming + 1 >= STORE_GATHERED_COUNT
-        assert pauses == [STORE_GATHER_PAUSE_MS / 1000] * (
-            1 if many else STORE_GATHER_PAUSES_MAX_COUNT
-        )
+        # one more where some came, to see whether more do
+        assert pauses == [STORE_GATHER_PAUSE_MS / 1000] * (1 if many or not coming else 2)
         assert committed == [0, 0] + [2] * (1 + coming)  # all of them in one transaction
+
+    asyncio.run(scenario())
+
+
+def test_who_keeps_coming_one_by_one_holds_nobody_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        later: list[asyncio.Future[int]] = []
+
+        def pause(_: float) -> None:
+            asyncio.run_coroutine_threadsafe(more(), loop).result(10)
+            time.sleep(STORE_GATHER_MAX_MS / 1000 / 2)  # a machine that is slow to wake anybody
+
+        async def more() -> None:
+            number = 100 + len(later)
+            later.append(asyncio.ensure_future(made.write(lambda t: insert(t, number))))
+            await asyncio.sleep(0)
+
+        async with held_writer(tmp_path, pause) as (made, go, holding):
+            group = asyncio.gather(*(made.write(lambda t, n=n: insert(t, n)) for n in (1, 2)))  # type: ignore[misc]  # as above
+            await asyncio.sleep(0)
+            go.set()
+            await holding
+            await group
+            await made.write(lambda t: insert(t, 3))
+            assert len(later) <= 3
+            await asyncio.gather(*later)
 
     asyncio.run(scenario())
 
