@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from msgspec import field
+
 from latensgate_enclave.chat_native import NativeAnswer
 from latensgate_enclave.chat_texts import answer_parts, with_answer_texts
 from latensgate_enclave.values import Value
@@ -104,7 +106,7 @@ class ChatAnswer(Value, frozen=True):
     usage: Usage
     size_bytes: int = 0
     reasoning: tuple[ReasoningBlock, ...] = ()
-    native: NativeAnswer = NativeAnswer()
+    native: NativeAnswer = field(default_factory=NativeAnswer)
 
     def parts(self) -> list[TextPart]:
         """Return every text that the answer would return."""

@@ -194,6 +194,67 @@ def test_an_async_client_that_closes_ends_its_renewal(
         asyncio.run(run(base_url))
 
 
+def test_a_renewal_that_has_not_begun_gives_its_claim_back_all_the_same(
+    make_async: MakeAsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        lg = make_async(http_client=None)
+        trust = lg._shared.trust
+        told: list[object] = []
+        monkeypatch.setattr(trust, "end_renewal", told.append)
+        await trust._begin(trust.renew(NeedAttested(), None))
+        await lg.close()
+        assert len(told) == 1
+        assert trust.carrier.client.is_closed
+
+    asyncio.run(run())
+
+
+def test_who_renews_may_close(make_async: MakeAsyncClient) -> None:
+    """A hook of the application's does, for example."""
+
+    async def run() -> None:
+        lg = make_async(http_client=None)
+        carrier = lg._shared.trust.carrier
+        carrier.run_beside(carrier.aclose())
+        async with asyncio.timeout(10):
+            while not carrier.client.is_closed:  # noqa: ASYNC110  # seen from outside alone
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_a_close_that_is_cancelled_closes(make_async: MakeAsyncClient) -> None:
+    async def slow_end() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    async def run() -> None:
+        lg = make_async(http_client=None)
+        carrier = lg._shared.trust.carrier
+        carrier.run_beside(slow_end())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(carrier.aclose(), 0.01)
+        assert carrier.client.is_closed
+
+    asyncio.run(run())
+
+
+def test_a_client_that_was_closed_before_a_fork_lives_in_the_child() -> None:
+    carrier = SyncCarrier.own("http://127.0.0.1:9")
+    carrier.close()
+
+    def child() -> None:
+        mine = carrier.client
+        with carrier.borrowed():
+            pass
+        assert not mine.is_closed
+
+    assert forked(child) == 0
+
+
 def forked(work: Callable[[], None]) -> int:
     """Run something in a child process; return its exit code."""
     child = os.fork()

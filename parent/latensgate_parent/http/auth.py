@@ -82,7 +82,7 @@ class Authenticator:
         self._clock = clock
         self._monotonic = monotonic
         self._cache: dict[bytes, _Cached] = {}
-        self._flights: Flights[bytes, Caller | None] = Flights()
+        self._flights: Flights[bytes, Caller | None] = Flights(AUTH_CACHE_S)
         self._changes = 0
 
     async def authenticate(self, headers: Sequence[Header], tenant_in_url: str | None) -> Caller:

@@ -18,10 +18,15 @@ _Found = TypeVar("_Found")
 
 
 class Flights(Generic[_Key, _Found]):
-    """Look-ups under way, by what is looked up."""
+    """Look-ups under way, by what is looked up.
 
-    def __init__(self) -> None:
-        self._under_way: dict[_Key, asyncio.Task[_Found]] = {}
+    Args:
+        joinable_s: Seconds after which a look-up is too old to join: what it read may be long over.
+    """
+
+    def __init__(self, joinable_s: float) -> None:
+        self._joinable_s = joinable_s
+        self._under_way: dict[_Key, tuple[float, asyncio.Task[_Found]]] = {}
 
     async def join(
         self, key: _Key, look_up: Callable[[_Key], Coroutine[object, object, _Found]]
@@ -30,15 +35,16 @@ class Flights(Generic[_Key, _Found]):
 
         One that is under way is waited for. It goes on for the others where a caller is cancelled.
         """
-        flight = self._under_way.get(key)
-        if flight is None:
-            flight = asyncio.get_running_loop().create_task(look_up(key))
-            self._under_way[key] = flight
+        loop = asyncio.get_running_loop()
+        began, flight = self._under_way.get(key, (0.0, None))
+        if flight is None or loop.time() - began > self._joinable_s:
+            flight = loop.create_task(look_up(key))
+            self._under_way[key] = loop.time(), flight
             flight.add_done_callback(partial(self._ended, key))
         return await asyncio.shield(flight)
 
     def _ended(self, key: _Key, flight: asyncio.Task[_Found]) -> None:
-        if self._under_way.get(key) is flight:
+        if self._under_way.get(key, (0.0, None))[1] is flight:
             del self._under_way[key]
         if not flight.cancelled():
             flight.exception()  # seen: everybody who waited may be gone

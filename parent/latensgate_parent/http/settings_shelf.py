@@ -30,7 +30,7 @@ class SettingsShelf:
     def __init__(self, store: SettingsStore, monotonic: Clock = time.monotonic) -> None:
         self._store = store
         self._monotonic = monotonic
-        self._flights: Flights[str, StoredSettings | None] = Flights()
+        self._flights: Flights[str, StoredSettings | None] = Flights(SETTINGS_REMEMBERED_S)
         self._known: OrderedDict[str, tuple[float, StoredSettings | None]] = OrderedDict()
 
     async def document(self, tenant_id: str) -> bytes | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
+_PRIMARY: Final = 0xFF
+"""Of a result code; what is above says more of the same (sqlite.org/rescode.html)."""
 BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
 """Takes the lock at once: a transaction that begins as a reader may find itself unable to write."""
 
@@ -98,7 +100,10 @@ def _set(cursor: DBAPICursor, setting: str) -> None:
         try:
             cursor.execute(f"PRAGMA {setting}")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+            if (
+                error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY
+                or time.monotonic() > ends_at
+            ):
                 raise
             time.sleep(STORE_LOCK_PAUSE_MS / 1000)
         else:

@@ -169,14 +169,14 @@ class SyncCarrier(Carrier["httpx.Client"]):
     behind. It borrows the client, and who gives it back last closes it.
     """
 
-    __slots__ = ("_closing", "_lent")
+    __slots__ = ("_closed_in", "_lent")
 
     def __init__(
         self, client: httpx.Client, make: Callable[[], httpx.Client] | None = None
     ) -> None:
         """Take a client, and if it is ours what makes another one."""
         super().__init__(client, make)
-        self._closing = False
+        self._closed_in: int | None = None
         self._lent: list[int] = []
 
     @contextlib.contextmanager
@@ -187,7 +187,7 @@ class SyncCarrier(Carrier["httpx.Client"]):
             yield
         finally:
             self._lent.pop()
-            if self._closing:
+            if self._closed_in == os.getpid():
                 self.close()
 
     @classmethod
@@ -203,7 +203,7 @@ class SyncCarrier(Carrier["httpx.Client"]):
 
     def close(self) -> None:
         """Close the client, unless it is the application's own or still borrowed."""
-        self._closing = True
+        self._closed_in = os.getpid()
         if self.owned and os.getpid() not in self._lent:
             self._client.close()
 
@@ -249,15 +249,18 @@ class AsyncCarrier(Carrier["httpx.AsyncClient"]):
 
     async def aclose(self) -> None:
         """End what runs beside, and close the client unless it is the application's own."""
-        await self._end_beside()
-        if self.owned:
-            await self._client.aclose()
+        try:
+            await self._end_beside()
+        finally:
+            if self.owned:
+                await self._client.aclose()
 
     async def _end_beside(self) -> None:
         if not self._beside:
             return
-        loop = asyncio.get_running_loop()
-        ending = [task for task in self._beside if task.get_loop() is loop]
+        await asyncio.sleep(0)  # what has not begun begins now: only then it can clean up
+        loop, own = asyncio.get_running_loop(), asyncio.current_task()
+        ending = [task for task in self._beside if task.get_loop() is loop and task is not own]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)

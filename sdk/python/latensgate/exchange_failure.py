@@ -207,7 +207,7 @@ def _naming(message: str, param: str | None) -> str:
     """
     if param is None or _PATH.fullmatch(param) is None:
         return message
-    if re.search(rf"\b{re.escape(param)}\b", message):
+    if re.search(rf"(?<!\w){re.escape(param)}(?!\w)", message):
         return message
     return f"{message} ({param})"
 

@@ -16,6 +16,7 @@ from latensgate_parent.store.interfaces import StoredSettings, StoreError
 from store_memory import MemoryStore
 
 MANY = 40
+JOINABLE_S = 60.0
 KEY = b"lg_test_" + b"a" * 43
 
 
@@ -43,7 +44,7 @@ async def _turns() -> None:
 
 def test_who_comes_meanwhile_waits_for_the_look_up_under_way() -> None:
     async def test() -> None:
-        slow, flights = Slow(), Flights[str, str]()
+        slow, flights = Slow(), Flights[str, str](JOINABLE_S)
         ones = [asyncio.create_task(flights.join("one", slow.look_up)) for _ in range(MANY)]
         two = asyncio.create_task(flights.join("two", slow.look_up))
         await _turns()
@@ -55,9 +56,25 @@ def test_who_comes_meanwhile_waits_for_the_look_up_under_way() -> None:
     asyncio.run(test())
 
 
+def test_a_look_up_that_takes_too_long_is_joined_by_nobody_more() -> None:
+    """It may have read a key before that was revoked."""
+
+    async def test() -> None:
+        slow, flights = Slow(), Flights[str, str](0.01)
+        first = asyncio.create_task(flights.join("one", slow.look_up))
+        await asyncio.sleep(0.02)
+        second, third = (asyncio.create_task(flights.join("one", slow.look_up)) for _ in range(2))
+        await _turns()
+        slow.may_answer.set()
+        told = await asyncio.gather(first, second, third)
+        assert list(told) == ["one 1", "one 2", "one 2"]
+
+    asyncio.run(test())
+
+
 def test_a_caller_that_goes_away_takes_no_answer_from_the_others() -> None:
     async def test() -> None:
-        slow, flights = Slow(), Flights[str, str]()
+        slow, flights = Slow(), Flights[str, str](JOINABLE_S)
         first, second = (asyncio.create_task(flights.join("one", slow.look_up)) for _ in range(2))
         await _turns()
         first.cancel()
@@ -71,7 +88,7 @@ def test_a_caller_that_goes_away_takes_no_answer_from_the_others() -> None:
 
 def test_a_failure_is_everybodys_and_the_next_one_asks_again() -> None:
     async def test() -> None:
-        slow, flights = Slow(error=StoreError("closed")), Flights[str, str]()
+        slow, flights = Slow(error=StoreError("closed")), Flights[str, str](JOINABLE_S)
         tasks = [asyncio.create_task(flights.join("one", slow.look_up)) for _ in range(3)]
         await _turns()
         slow.may_answer.set()
@@ -86,7 +103,7 @@ def test_a_failure_is_everybodys_and_the_next_one_asks_again() -> None:
 @pytest.mark.parametrize("everything", [False, True])
 def test_nobody_joins_what_may_have_read_the_old_state(*, everything: bool) -> None:
     async def test() -> None:
-        slow, flights = Slow(), Flights[str, str]()
+        slow, flights = Slow(), Flights[str, str](JOINABLE_S)
         before = asyncio.create_task(flights.join("one", slow.look_up))
         await _turns()
         if everything:
