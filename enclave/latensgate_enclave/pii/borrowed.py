@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import CERTAIN, Category
-from latensgate_enclave.pii.own import unless_counted, unless_part_of_another
+from latensgate_enclave.pii.lookalikes import unless_counted, unless_part_of_another
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span
 
 if TYPE_CHECKING:

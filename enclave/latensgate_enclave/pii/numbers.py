@@ -143,12 +143,18 @@ def _judge_invalid_card(view: str, match: Span) -> tuple[Span, ...]:
     return (match,)
 
 
+_ABROAD_DIGITS: Final = 13
+"""E.164 admits 15, hardly any number has more than 13; and cards of 13 digits are rare."""
+
+
 def _judge_cards(view: str, match: Span) -> Iterator[Span]:
     if _touches_word(view, match.start, match.end):
         return
     run = _Digits(view[match.start : match.end])
-    # What a plus leads in is a telephone number, not a card; a card may still come behind it.
-    taken = int(view[match.start - 1 : match.start] == "+")
+    # What a plus leads in is a telephone number, if it is no longer than they are; a card may come
+    # behind it. But a plus is a blank in forms, too, and the first column of a difference.
+    abroad = view[match.start - 1 : match.start] == "+" and len(run.digits) <= _ABROAD_DIGITS
+    taken = int(abroad)
     for first, start in run.starts:
         if first < taken:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,6 @@ from latensgate_enclave.pii.findings import Category
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from latensgate_enclave.pii.recognizer import Judge
 
 _LOCAL: Final = r"[A-Za-z0-9_\xff][A-Za-z0-9._%+'\xff-]*"
@@ -106,66 +103,6 @@ def _is_ip6(text: str) -> bool:
         return ip_interface(text).version == 6  # noqa: PLR2004 - the protocol's number
     except ValueError:
         return False
-
-
-_COUNTED: Final = words("version ver v revision section chapter clause paragraph oid")
-_RELEASED: Final = words(
-    "release build firmware patch python java jdk node android ios kernel php ruby openssl log4j"
-    " ffmpeg"
-)
-_AGENTS: Final = words(
-    "chrome chromium crios firefox safari edg edge opr opera version nginx apache python php"
-)
-"""What is counted in four parts: by its word, by its product, by a browser in its own name."""
-_MARKS: Final = " .:=#\"'"
-_COUNTED_AFTER: Final = re.compile(
-    r"(?:\.[0-9]{1,5}){2}|\.(?:jar|war|zip|t?gz|tar|exe|dll|msi|whl|deb|rpm|dmg|apk|nupkg)\b"
-    r"|-(?:alpha|beta|rc|snapshot)",
-    re.IGNORECASE,
-)
-_LOCAL_NETWORK: Final = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2[0-9]|3[01]))\.")
-_BEFORE_CHARS: Final = 24
-
-
-def unless_counted(judge: Judge) -> Judge:
-    """Return a judge of IPv4 that drops versions, sections and object identifiers first."""
-
-    def checked(view: str, match: Span) -> Iterable[Span]:
-        before = view[max(0, match.start - _BEFORE_CHARS) : match.start]
-        if before.endswith(("==", *_DIGIT_AND_DOT)) or _COUNTED_AFTER.match(view, match.end):
-            return ()
-        word = _word_at_end(before[:-1] if before.endswith("/") else before.rstrip(_MARKS))
-        if word in (_AGENTS if before.endswith("/") else _COUNTED):
-            return ()
-        if word in _RELEASED and not _LOCAL_NETWORK.match(view, match.start):
-            return ()  # the release of an address says so, too: then it is one of a local network
-        return judge(view, match)
-
-    return checked
-
-
-_DIGIT_AND_DOT: Final = tuple(f"{digit}." for digit in range(10))
-
-
-def _word_at_end(text: str) -> str:
-    return text[len(text.rstrip(_WORD_CHARS)) :].lower()
-
-
-_WORD_CHARS: Final = string.ascii_letters + string.digits
-
-
-_NUMBER_AFTER: Final = re.compile("-[0-9]")
-
-
-def unless_part_of_another(judge: Judge) -> Judge:
-    """Return a judge that drops what a plus leads in, as abroad, or a dash goes on with."""
-
-    def checked(view: str, match: Span) -> Iterable[Span]:
-        if (match.start and view[match.start - 1] == "+") or _NUMBER_AFTER.match(view, match.end):
-            return ()
-        return judge(view, match)
-
-    return checked
 
 
 def ip4_addresses() -> Recognizer:

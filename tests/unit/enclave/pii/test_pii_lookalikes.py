@@ -44,6 +44,14 @@ def test_versions_and_sections_are_no_addresses(engine: Tier1Engine, text: str) 
         ("198.51.100.4.443 > 198.51.100.9.5512: Flags", ["198.51.100.4", "198.51.100.9"]),
         ("fe80::2ab:1%wlan0 is up", ["fe80::2ab:1%wlan0"]),
         ("host=2001:db8::7%20and", ["2001:db8::7"]),
+        ("if ip==198.51.100.4:", ["198.51.100.4"]),
+        ("ip.addr==9.9.9.9", ["9.9.9.9"]),
+        ("We run Python. 9.9.9.9 answers", ["9.9.9.9"]),
+        ("the new kernel. 9.9.9.9 is down", ["9.9.9.9"]),
+        ('{"node": "9.9.9.9"}', ["9.9.9.9"]),
+        ("release=198.51.100.4", ["198.51.100.4"]),
+        ("version 9.9.9.9 is my IP", ["9.9.9.9"]),
+        ("dump-198.51.100.4.zip, 198.51.100.4-beta", ["198.51.100.4", "198.51.100.4"]),
     ],
 )
 def test_addresses_near_such_words_are_found(
@@ -156,3 +164,32 @@ def test_a_plus_with_no_country_behind_it_is_no_part_of_a_telephone_number(
 ) -> None:
     text = "+0 / 030 1234567 / 040 7654321"
     assert found(engine, text, Category.PHONE_NUMBER) == ["040 7654321"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "note=charge+card+4111111111111111&to=me",
+        "+4111 1111 1111 1111,09/31",
+        "card%3A+4111111111111111",
+        "+371449635398431",
+    ],
+)
+def test_a_card_behind_a_plus_is_a_card(engine: Tier1Engine, text: str) -> None:
+    (card,) = found(engine, text, Category.CREDIT_CARD)
+    assert card in text
+
+
+@pytest.mark.parametrize("number", ["+491512345678", "+447400123456", "+8613912345678"])
+def test_a_telephone_number_abroad_is_none(engine: Tier1Engine, number: str) -> None:
+    assert found(engine, number, Category.CREDIT_CARD) == []
+    assert found(engine, number, Category.PHONE_NUMBER) == [number]
+
+
+@pytest.mark.parametrize(
+    "text", ["+219-09-1234,Ann", "ssn=+380-53-6962", "SSN: 219-09-1234-1", "SSN 219-09-1234-2031"]
+)
+def test_a_social_security_number_that_is_named_or_behind_a_plus_is_one(
+    engine: Tier1Engine, text: str
+) -> None:
+    assert len(found(engine, text, Category.US_SSN)) == 1
