@@ -24,7 +24,7 @@ from latensgate_enclave.pii.findings import without_explained
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from latensgate_enclave.pii.findings import Category, Finding
+    from latensgate_enclave.pii.findings import Finding
     from latensgate_enclave.pii.scanner import Scanner
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
@@ -118,7 +118,7 @@ def score_set(engine: Scanner, texts: Iterable[Row]) -> dict[str, Score]:
     return dict(scores)
 
 
-def _alike(_category: Category) -> int:
+def _alike(_finding: Finding) -> int:
     return 0
 
 

@@ -244,7 +244,7 @@ def acted_on(
         wanted = [
             each for each in findings if rules.get(each.category, NO_OPINION).acts_on(each.score)
         ]
-        left = without_explained(wanted, rank=lambda category: rules[category].action)
+        left = without_explained(wanted, rank=lambda each: rules[each.category].action)
         return tuple([Acted(each, rules[each.category].action) for each in left])
     actions: dict[Finding, Acted] = {}
     for each in findings:
@@ -252,5 +252,5 @@ def acted_on(
         rule = policy.acting_on(direction, value).get(each.category, NO_OPINION)
         if rule.acts_on(each.score):
             actions[each] = Acted(each, rule.action)
-    left = without_explained(actions, rank=lambda category: rules[category].action)
+    left = without_explained(actions, rank=lambda each: actions[each].action)
     return tuple([actions[each] for each in left])

@@ -65,7 +65,7 @@ def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def without_explained(
-    findings: Iterable[Finding], rank: Callable[[Category], int]
+    findings: Iterable[Finding], rank: Callable[[Finding], int]
 ) -> tuple[Finding, ...]:
     """Drop what lies inside a certain finding that is treated at least as strictly.
 
@@ -76,12 +76,12 @@ def without_explained(
 
     Args:
         findings: As ``merge`` returns them.
-        rank: How strictly a category is treated; more is stricter.
+        rank: How strictly a finding is treated; more is stricter.
     """
     kept: list[Finding] = []
     reach: dict[int, tuple[int, int]] = {}  # rank → the certain finding of it that ends last
     for finding in sorted(findings, key=_certain_first):
-        strictness = rank(finding.category)
+        strictness = rank(finding)
         if any(_is_part(finding, *held) for level, held in reach.items() if level >= strictness):
             continue
         if finding.score >= CERTAIN and finding.end > reach.get(strictness, (0, 0))[1]:

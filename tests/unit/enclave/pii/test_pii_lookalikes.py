@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from latensgate_enclave.pii import Category, Tier1Engine
+from latensgate_enclave.pii.apply import acted_on
 from latensgate_enclave.pii.findings import Finding, without_explained
+from latensgate_shared.pii_names import Action, Direction
+from latensgate_shared.pii_policy import Policy, Rule
 from pii_found import found
 
 
@@ -147,15 +150,39 @@ def test_what_is_certain_goes_where_it_is_part_of_something_longer() -> None:
     iban = Finding(Category.IBAN_CODE, 4, 30, 1.0, "i")
     card = Finding(Category.CREDIT_CARD, 10, 24, 1.0, "c")
     same = Finding(Category.CREDIT_CARD, 4, 30, 1.0, "c")
-    assert without_explained([iban, card], rank=lambda _category: 0) == (iban,)
-    assert without_explained([iban, same], rank=lambda _category: 0) == (same, iban)
+    assert without_explained([iban, card], rank=lambda _: 0) == (iban,)
+    assert without_explained([iban, same], rank=lambda _: 0) == (same, iban)
     stricter = {Category.CREDIT_CARD: 1, Category.IBAN_CODE: 0}
-    assert without_explained([iban, card], rank=stricter.__getitem__) == (iban, card)
+    assert without_explained([iban, card], rank=lambda each: stricter[each.category]) == (
+        iban,
+        card,
+    )
+
+
+def test_what_an_allow_list_lets_pass_hides_nothing_stricter() -> None:
+    text = "FR7641111111111111111"
+    findings = [
+        Finding(Category.IBAN_CODE, 0, len(text), 1.0, "i"),
+        Finding(Category.CREDIT_CARD, 4, 20, 1.0, "c"),
+    ]
+    prompt = Direction.PROMPT
+    policy = Policy(
+        {
+            (Category.IBAN_CODE, prompt): Rule(Action.FLAG),
+            (Category.CREDIT_CARD, prompt): Rule(Action.MASK),
+        },
+        {frozenset({text.casefold()}): {(Category.IBAN_CODE, prompt): Rule(Action.MASK)}},
+    )
+    acted = acted_on(text, findings, policy, prompt)
+    assert [(each.finding.category, each.action) for each in acted] == [
+        (Category.IBAN_CODE, Action.FLAG),
+        (Category.CREDIT_CARD, Action.MASK),
+    ]
 
 
 def test_a_card_in_the_groups_of_an_iban(engine: Tier1Engine) -> None:
     text = "to ES21-2604-6914-2839-7501-3522 please"
-    findings = without_explained(engine.scan(text), rank=lambda _category: 0)
+    findings = without_explained(engine.scan(text), rank=lambda _: 0)
     assert [each.category for each in findings] == [Category.IBAN_CODE]
 
 
