@@ -79,15 +79,19 @@ _NANP_DIGITS: Final = 11
 _DIGIT: Final = re.compile("[0-9]")
 _NOT_DIGITS: Final = re.compile("[^0-9]")
 _EXIT_PREFIX: Final = re.compile("^(?:00|011)")
-_GOES_ON: Final = re.compile(r"[A-Za-z0-9_]|[./:-][0-9]")
-"""After a match: a longer word, or a longer number, as an IP address or a time. Letters that are
-not ASCII end a number: scripts without spaces have them next to it."""
+_GOES_ON: Final = re.compile(r"[A-Za-z0-9_]|[./:-][0-9]|-[A-Z](?![A-Za-z])")
+"""After a match: a longer word, a longer number, as an IP address or a time, or the letter of a
+part's number. Letters that are not ASCII end a number: scripts without spaces have them next to
+it."""
 _COUNTRY_CODE: Final = re.compile(r"\+ ?\(?[0-9]{1,3}[ .()/-]{0,3}\Z")
 _COUNTRY_CODE_CHARS: Final = 9
+_PAUSES: Final = ",,"
+"""What a telephone dials behind them, once connected, is no telephone number."""
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
 _OTHER_SHAPES: Final = re.compile(
     r"(?:(?:\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))(?: \d+)*"  # dates
     r"|(?:1\d|20)\d\d[/ -](?:1\d|20)\d\d"  # from one year to another
+    r"|(?:199\d|20[0-4]\d)[/-]\d{5,8}"  # a year and what is counted in it
     r"|\d{3}[ .-]\d\d[ .-]\d{4}"  # US social security numbers
     r"|\d{1,3}(?:\.\d{1,3}){3}"  # IPv4
     r"|(?:0|[1-9]\d*)[.]\d+"  # decimal fractions
@@ -175,11 +179,13 @@ def _judge_one(plans: Gate) -> Callable[[str, Span, Span], tuple[Span, ...]]:
             return ()
         if number.end == whole.end and _GOES_ON.match(view, number.end):
             return ()
+        if view.endswith(_PAUSES, 0, number.start):
+            return ()
         text = view[number.start : number.end]
         if number.score == _INTERNATIONAL_SCORE:
             return _international(number, text)
         found = _national_or_dialled(number, text, plans)
-        return () if found and _is_another(view, number, text) else found
+        return () if found and _is_another(view, number, found[0]) else found
 
     return judge
 
@@ -194,34 +200,67 @@ def _continues(before: str) -> bool:
     return before.isascii() and (before.isalnum() or before in "_.$#@+-/")
 
 
-_OTHER_NUMBERS: Final = words(
-    "account acct claim doi ean ein epoch gtin imei invoice isbn itin nhs order passport po"
-    " rechnung routing sec security serial sku soc social ss ssn timestamp tin ts upc"
+_STEMS: Final = words(
+    "kunden rechnungs auftrags bestell vertrags vorgangs sendungs artikel steuer serien"
+    " klant factuur order polis dossier"
 )
+"""Of German and Dutch words for other numbers."""
+_OTHER_NUMBERS: Final = words(
+    "abn account acct acn awb barcode bsb claim cnpj commande docket doi dossier ean ein epoch"
+    " expediente factura facture faktura fattura fatura gtin hs imei invoice isbn itin kvk ndc nhs"
+    " nip npi order ordine part passport pedido po rechnung ref reference regon rma routing sec"
+    " security serial siren siret sku soc social ss ssn timestamp tin tracking ts txn upc utr vat"
+    " waybill"
+) | {stem + end for stem in _STEMS for end in ("nummer", "nr")}
 """They have categories of their own, or say nothing about anybody."""
-_NUMBER_WORDS: Final = words("code id is no nr num number ref")
+_COUNTED_FILES: Final = words(
+    "batch booking case conf confirmation contract file licence license loan lot meeting model"
+    " permit policy receipt registration report reservation tax teams ticket transaction webinar"
+)
+"""Other numbers where a word for "number" follows: these words stand before telephones, too."""
+_COUNTED_PEOPLE: Final = words(
+    "applicant badge client customer employee group member membership patient staff student"
+)
+"""Likewise, and the number may be what they are called under: so only without a number plan."""
+_NUMBER_WORDS: Final = words("code id is no nr num number")
 _NAME_MARKS: Final = " .:=#-_\"'"
 _AROUND_NAME: Final = ".,:=#-\"'{[("
 _NAME_CHARS: Final = 32
+_WRITTEN_ALIKE: Final = words("nhs")
+"""Numbers that are grouped as North American telephone numbers are."""
+_ZIP_PLUS_4: Final = re.compile(r"\d{5}-\d{4}")
+_STATE: Final = re.compile(r"[a-z.],? (?!PH)[A-Z]{2},? \Z")
 
 
-def _is_another(view: str, match: Span, text: str) -> bool:
+def _is_another(view: str, match: Span, found: Span) -> bool:
     """Whether the words right before a number say that it is another one, or its form does."""
     start = match.start
-    if match.score != _NORTH_AMERICAN_SCORE and _named_otherwise(view, start):
+    if _named_otherwise(view, match, is_planned=found.score >= _IN_PLAN_SCORE):
         return True
+    text = view[start : match.end]
     if match.score == _DIALLED_SCORE:
         return _OTHER_SHAPES.fullmatch(text) is not None
+    before = view[max(0, start - _COUNTRY_CODE_CHARS) : start]
+    if _ZIP_PLUS_4.fullmatch(text) and _STATE.search(before):
+        return True
     # Or it is the rest of a number in international form.
-    return _COUNTRY_CODE.search(view, max(0, start - _COUNTRY_CODE_CHARS), start) is not None
+    return _COUNTRY_CODE.search(before) is not None
 
 
-def _named_otherwise(view: str, start: int) -> bool:
-    before = view[max(0, start - _NAME_CHARS) : start].rstrip(_NAME_MARKS).lower()
-    named = before.replace("_", " ").split()
-    while named and named[-1].strip(_AROUND_NAME) in _NUMBER_WORDS:
-        named.pop()
-    return bool(named) and named[-1].strip(_AROUND_NAME) in _OTHER_NUMBERS
+def _named_otherwise(view: str, match: Span, *, is_planned: bool) -> bool:
+    start = match.start
+    whole = view[max(0, start - _NAME_CHARS) : start]
+    before = whole.rstrip(_NAME_MARKS)
+    named = [word.strip(_AROUND_NAME) for word in before.lower().replace("_", " ").split()]
+    is_numbered = "#" in whole[len(before) :]
+    while named and named[-1] in _NUMBER_WORDS:
+        is_numbered = bool(named.pop())
+    name = named[-1] if named else ""
+    if match.score == _NORTH_AMERICAN_SCORE:
+        return is_numbered and name in _WRITTEN_ALIKE
+    if name in _OTHER_NUMBERS:
+        return True
+    return is_numbered and (name in _COUNTED_FILES or (name in _COUNTED_PEOPLE and not is_planned))
 
 
 def _international(match: Span, text: str) -> tuple[Span, ...]:

@@ -30,7 +30,7 @@ def record_numbers() -> Recognizer:
         category=Category.RECORD_NUMBER,
         patterns=(
             Pattern(r"\b(?i:MRN)[-_ ]?#?[0-9]{4,12}\b", _SURE),
-            Pattern(rf"(?:\b|_)(?i:mrn|emr|ehr|nhs no|dln)\b{_JOIN}{_VALUE}", _SURE, group=1),
+            Pattern(rf"(?:\b|_)(?i:mrn|emr|ehr|nhs no|dln|npi)\b{_JOIN}{_VALUE}", _SURE, group=1),
             Pattern(rf"(?:\b|_)(?i:{_KINDS})[ _-]?(?:{_MARK}){_JOIN}{_VALUE}", _SURE, group=1),
             Pattern(rf"\b(?i:{_KINDS})(?:\s{{0,2}}[:#]\s{{0,2}}){_VALUE}", _SURE, group=1),
             Pattern(r"\b[A-Z]{2,4}-[0-9]{5,10}\b", _FORM_ONLY),

@@ -220,3 +220,52 @@ def test_a_social_security_number_that_is_named_or_behind_a_plus_is_one(
     engine: Tier1Engine, text: str
 ) -> None:
     assert len(found(engine, text, Category.US_SSN)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ticket number 7719204, still open",
+        "reservation no. 6620178345",
+        "Policy # 662017834",
+        "student number 40918273",
+        "waybill 6620 1783 45",
+        "our ref. no.: 66 20 17 83 45",
+        "Job reference 0049-6620-17",
+        "part 330-771-20415",
+        "Kundennummer 6620-17834",
+        "factuurnr. 6620-17834",
+        "Pedido 6620/17834",
+        "NHS number 943 476 5919",
+        "Meeting ID: 966 2017 8345",
+        "join by +1 646 555 0123,,96620178345#",
+        "incident 2021-66201, closed",
+        "part 646-555-012-C is out",
+        "Dover, DE 19901-4471",
+    ],
+)
+def test_what_is_counted_or_filed_is_no_telephone(engine: Tier1Engine, text: str) -> None:
+    telephones = [each for each in found(engine, text, Category.PHONE_NUMBER) if each[0] != "+"]
+    assert telephones == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Caller ID: 0161 496 0123", ["0161 496 0123"]),
+        ("in that case 0161 496 0123", ["0161 496 0123"]),
+        ("customer number 0161 496 0123", ["0161 496 0123"]),
+        ("NHS helpline 212-555-0123", ["212-555-0123"]),
+        ("ticket number (646) 555-0123", ["(646) 555-0123"]),
+        ("ph 97215-3164", ["97215-3164"]),
+        ("call 0161 496 0123 - Ann", ["0161 496 0123"]),
+    ],
+)
+def test_telephones_behind_such_words_are_found(
+    engine: Tier1Engine, text: str, expected: list[str]
+) -> None:
+    assert found(engine, text, Category.PHONE_NUMBER) == expected
+
+
+def test_the_number_of_a_physician_is_a_record(engine: Tier1Engine) -> None:
+    assert found(engine, "NPI: 1619023447", Category.RECORD_NUMBER) == ["1619023447"]
