@@ -7,6 +7,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import Category
+from latensgate_enclave.pii.passwords import ASSIGN, passwords
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
@@ -141,89 +142,7 @@ def urls() -> Recognizer:
     )
 
 
-_ASSIGN: Final = r"\\{0,2}[\"']?\s{0,3}(?::=|=>|[:=])\s{0,3}"
-"""With the backslashes of JSON in JSON."""
-_QUOTED: Final = r"\\{0,2}[\"'`]([^\s\"'`][^\n\"'`]{2,255})"
-_UNQUOTED: Final = r"([^\s\"'`,;<>]{4,})"
 _PEM_NAME: Final = "[A-Z0-9 ]{0,40}"
-_INTRODUCING: Final = (
-    r"(?i:pass(?:word|wd|phrase|code|wort|ord)|pwd|kennwort|mot de passe|contrasena|senha"
-    r"|wachtwoord|has\xffo|losenord|sifre|salasana|heslo|adgangskode)"
-)
-"""As the view has them: without marks, and a letter that is not ASCII then is 0xFF."""
-_TELLS: Final = (
-    r"(?i:(?:is|was)(?: now| changed to| set to| reset to)?|ist|war|lautet|est|es|era|e|to|now|-)"
-)
-_FOR_WHAT: Final = r"(?:(?i:for|to|of)(?: [A-Za-z'-]{1,20}){1,4} (?i:is|was) )?"
-_TOLD: Final = 0.55
-"""Score of a value that no sign introduces, or a verb's namesake: it must look like a password."""
-
-
-def passwords() -> Recognizer:
-    """What a keyword introduces as a password, and the password of a URL or a command."""
-    word = (
-        rf"(?:(?:\b|_){_INTRODUCING}|[a-z](?:Pass(?:word|wd|phrase|code)|Pwd)"
-        r"|\b[A-Z]{2,12}PASSWORD|[A-Z0-9]_PASS)"
-    )
-    short = r"(?:(?:\b|_)(?i:pass)|[a-z]Pass)"  # also a verb, so only before a quoted value
-    told = rf"\b(?:{_INTRODUCING}|(?i:wi-?fi pass))"
-    some = r"[\"'`]?([^\s\"'`]*[0-9][^\s\"'`]*)"
-    return Recognizer(
-        name="own.password",
-        category=Category.PASSWORD,
-        patterns=(
-            Pattern(rf"{word}{_ASSIGN}{_UNQUOTED}", 0.6, group=1),
-            Pattern(rf"(?:{word}|{short}){_ASSIGN}{_QUOTED}", 0.6, group=1),
-            Pattern(rf"\b{_INTRODUCING}\s(?i:is|ist)\s{some}", 0.6, group=1),
-            Pattern(rf"{told}\s{_FOR_WHAT}(?:{_TELLS}\s)?{some}", _TOLD, group=1),
-            Pattern(rf"\b(?i:my|the) pass (?i:is|was) {some}", _TOLD, group=1),
-            Pattern(rf"(?:\b|_)(?i:pass|pw){_ASSIGN}{some}", _TOLD, group=1),
-            Pattern(rf"\b(?i:cred(?:ential)?s?|login)(?:: ?| )[^\s:/]{{1,64}}[:/]{some}", _TOLD, 1),
-            Pattern(rf"\b(?i:identified\s+by)\s+{_QUOTED}", 0.6, group=1),
-            Pattern(r"<(?i:pass(?:word|wd|phrase)|pwd)>([^<>\n]{3,255})</", 0.6, group=1),
-            Pattern(r" (?:-u|--user)[ =][\"']?[^\s:\"'/]{1,64}:([^\s\"'/][^\s\"']{2,})", 0.6, 1),
-            Pattern(rf"--(?:[a-z]{{1,16}}-)?{_INTRODUCING} {_UNQUOTED}", 0.6, group=1),
-            Pattern(
-                r"\b(?:mysql(?:dump|admin)? [^\n]{0,80}-p|sshpass -p ?)[\"']?([^\s\"']{4,})", 0.6, 1
-            ),
-            Pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@]*:([^\s/@]+)@", 0.8, group=1),
-        ),
-        judge=_judge_password,
-    )
-
-
-_NO_PASSWORD: Final = re.compile(
-    r"(?P<mask>[*.xX\x80_-])(?P=mask)+"
-    r"|[\[<{(](?i:redacted|hidden|masked|removed|filtered|secret|(?:your[ _-]?)?password)[\]>})]+"
-    r"|\$\{[A-Za-z_][A-Za-z0-9_.]*\}?|\{\{.*"  # a name that another program replaces
-    r"|(?i:null|none|nil|true|false|undefined|string|str|required|optional)[)}\]]*"
-    r"|(?:os|process|req|request|self|this|config|settings)\.[A-Za-z_.]+[\[(]?.*"
-    r"|[A-Za-z_.]+\(\)"
-)
-"""What stands where a password would: a mask, a place holder, a type, a program's expression."""
-_STOPS: Final = ".,;)"
-_TOLD_MIN_CHARS: Final = 6
-
-
-def _judge_password(view: str, match: Span) -> tuple[Span, ...]:
-    text = view[match.start : match.end]
-    if _NO_PASSWORD.fullmatch(text):
-        return ()
-    if match.score != _TOLD:
-        return (match,)
-    text = text.rstrip(_STOPS)
-    kinds = {_kind(character) for character in text}
-    mixed = len(text) >= _TOLD_MIN_CHARS and len(kinds) > 2 and "0" in kinds  # noqa: PLR2004
-    return (Span(match.start, match.start + len(text), match.score),) if mixed else ()
-
-
-def _kind(character: str) -> str:
-    """Return what an upper-case letter, a lower-case one, a digit or another character is."""
-    if character.isdigit():
-        return "0"
-    if not character.isalpha():
-        return "#"
-    return "A" if character.isupper() else "a"
 
 
 def private_keys() -> Recognizer:
@@ -278,6 +197,10 @@ _KEY_WORDS: Final = (
 )
 
 
+_AWS_ID: Final = r"\b(?:AKIA|ASIA)[A-Z0-9]{16}"
+"""What the secret is handed on behind, without a word."""
+
+
 def api_keys() -> Recognizer:
     """Keys of known form, and long tokens after a keyword."""
     value = r"([A-Za-z0-9][A-Za-z0-9_./+=~-]{15,})"
@@ -287,10 +210,11 @@ def api_keys() -> Recognizer:
         category=Category.API_KEY,
         patterns=(
             *formats,
-            Pattern(rf"{_KEY_WORDS}{_ASSIGN}\\{{0,2}}[\"'`]?{value}", 0.6, group=1),
-            Pattern(rf"{_KEY_WORDS}{_ASSIGN}[\"'`]([^\s\"'`]{{16,255}})[\"'`]", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS}{ASSIGN}\\{{0,2}}[\"'`]?{value}", 0.6, group=1),
+            Pattern(rf"{_KEY_WORDS}{ASSIGN}[\"'`]([^\s\"'`]{{16,255}})[\"'`]", 0.6, group=1),
             Pattern(rf"{_KEY_WORDS} (?:(?i:is|was) )?[\"'`]?{value}", 0.6, group=1),
             Pattern(rf"\b(?i:bearer|basic) {value}", 0.6, group=1),
+            Pattern(rf"{_AWS_ID}[\"'`]?[\s,;:/|]{{1,6}}[\"'`]?([A-Za-z0-9/+]{{40}})\b", 0.6, 1),
         ),
         judge=_judge_key,
     )

@@ -114,6 +114,12 @@ def test_the_name_has_to_stand_right_before(
         "a new password within 30days",
         "pass: 12of14",
         "login at home/work",
+        "the password policy of 2031 is in force",
+        "a password length of 8 is short",
+        "my password is 8 characters long",
+        "the password was 30days old",
+        "the password reset was asked for on 12/05",
+        "set 2FA as the password policy",
     ],
 )
 def test_what_stands_for_a_password_is_none(engine: Tier1Engine, text: str) -> None:

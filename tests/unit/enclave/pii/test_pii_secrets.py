@@ -41,6 +41,20 @@ def engine() -> Tier1Engine:
         ("sshpass -p 'harbour7' ssh h", "harbour7"),
         ("pw: Harbour-7", "Harbour-7"),
         ("pass = Harbour-7", "Harbour-7"),
+        ("the password Ann gave me was OldHarbour7", "OldHarbour7"),
+        ("the password at the front desk is OldHarbour7", "OldHarbour7"),
+        ("Password for the portal: OldHarbour7", "OldHarbour7"),
+        ("pw they use now is OldHarbour7", "OldHarbour7"),
+        ("la contraseña del correo es Niebla17", "Niebla17"),
+        ("das Passwort für die Cloud lautet Nebel17x.", "Nebel17x"),
+        ("Hasło do poczty: Mgla2031", "Mgla2031"),
+        ("my pasword is harbour7", "harbour7"),
+        ("passwrd: harbour7", "harbour7"),
+        ("my old password was harbour7", "harbour7"),
+        ("forgot my password, so I reset it to harbour7", "harbour7"),
+        ("log in with OldHarbour7 as the password", "OldHarbour7"),
+        ("'OldHarbour7' is the new wifi password", "OldHarbour7"),
+        ("the password is harbour7, keep it", "harbour7"),
         ("login ann:q7#Lm2$v", "q7#Lm2$v"),
         ("creds ann/q7#Lm2$v now", "q7#Lm2$v"),
         ("<password>old harbour</password>", "old harbour"),
@@ -114,3 +128,9 @@ def test_keys_behind_a_word(engine: Tier1Engine, text: str, key: str) -> None:
 )
 def test_words_behind_such_a_word_are_no_keys(engine: Tier1Engine, text: str) -> None:
     assert found(engine, text, Category.API_KEY) == []
+
+
+@pytest.mark.parametrize("between", [",", " / ", "\n", '","'])
+def test_the_secret_behind_the_id_of_its_key(engine: Tier1Engine, between: str) -> None:
+    key_id, secret = "AKIA0000EXAMPLE00000", f"k/{LETTERS}+7"
+    assert found(engine, f"{key_id}{between}{secret}", Category.API_KEY) == [key_id, secret]
