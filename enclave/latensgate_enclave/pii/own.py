@@ -50,7 +50,22 @@ def emails() -> Recognizer:
                 0.5,
             ),
         ),
+        judge=_judge_email,
     )
+
+
+_OF_A_PROGRAM: Final = re.compile(r"git@[A-Za-z0-9.-]+\Z")
+"""Whom everybody logs in as, to fetch what ``git@github.com:someone/something`` names."""
+_USER_OF_URL: Final = re.compile(r"://[^\s/@]{0,64}:\Z")
+_URL_CHARS: Final = 72
+
+
+def _judge_email(view: str, match: Span) -> tuple[Span, ...]:
+    if _OF_A_PROGRAM.match(view, match.start, match.end) and view.startswith(":", match.end):
+        return ()
+    # What stands before the "@" is the password of a URL, and has a category of its own.
+    before = _USER_OF_URL.search(view, max(0, match.start - _URL_CHARS), match.start)
+    return () if before else (match,)
 
 
 _IP_CONTEXT: Final = words("ip ipv4 ipv6 address host server")

@@ -214,7 +214,7 @@ _OTHER_NUMBERS: Final = words(
 ) | {stem + end for stem in _STEMS for end in ("nummer", "nr")}
 """They have categories of their own, or say nothing about anybody."""
 _COUNTED_FILES: Final = words(
-    "batch booking case conf confirmation contract file licence license loan lot meeting model"
+    "batch booking case conf confirmation contract file job licence license loan lot meeting model"
     " permit policy receipt registration report reservation tax teams ticket transaction webinar"
 )
 """Other numbers where a word for "number" follows: these words stand before telephones, too."""

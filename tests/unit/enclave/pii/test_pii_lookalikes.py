@@ -25,6 +25,7 @@ def engine() -> Tier1Engine:
         "ver. 7.1.0.12, v 7.1.0.12",
         "see section 4.2.10.1 and chapter 3.1.1.2",
         "OID 2.5.4.3",
+        "as in Fig. 3.1.1.2 and table 4.2.10.1",
         "1.3.6.1.4.1.311.21.8",
         "Mozilla/5.0 Chrome/131.0.0.0 Safari/537.36",
         "tool-7.1.0.12.tar and tool-7.1.0.12.zip, 7.1.0.12-beta",
@@ -142,6 +143,8 @@ def test_what_is_left_of_a_mark_is_no_telephone_alone(engine: Tier1Engine) -> No
     "text",
     [
         "thanks @acme.studio for it",
+        "git clone git@github.com:acme/site.git",
+        "redis://ann:OldHarbour7@cache.example:6379/0",
         "a gift card 6000 4912 3456 7890",
         "the ratio of 5100 to 2200",
         "call +49 151 1234 5678",  # the right check digit of a card with 13 digits, by chance
