@@ -55,7 +55,7 @@ _NORTH_AMERICAN: Final = (
 )
 _GROUPED: Final = (
     r"(?:\([0-9]{1,5}\)[ ./-]{0,2}[0-9]{2,8}|\b[0-9]{2,6}(?:[ ./-]{1,2}| [/-] )[0-9]{2,8})"
-    rf"(?:(?:[ ./-]{{1,2}}| [/-] )[0-9]{{2,8}}){{0,4}}{_EXTENSION}"
+    rf"(?:(?:[ ./-]{{1,2}}| [/-] )[0-9]{{2,8}})?(?:[ ./-]{{1,2}}[0-9]{{2,8}}){{0,3}}{_EXTENSION}"
 )
 _LINKED: Final = r"(?i:\bwa\.me/|\bwhatsapp\.com/send/?\?phone=)(\+?[0-9]{8,15})\b"
 _PLAIN: Final = rf"\b[0-9]{{7,14}}{_EXTENSION}"
@@ -151,13 +151,17 @@ def _judge(plans: Gate) -> Judge:
 
     def judge(view: str, match: Span) -> Iterable[Span]:
         found = one(view, match, match)
-        if found or match.end - match.start < _TWO_MIN_CHARS:
+        if any(each.score >= _IN_PLAN_SCORE for each in found):
+            return found
+        if match.end - match.start < _TWO_MIN_CHARS:
             return found
         if _BETWEEN.search(view, match.start, match.end) is None:
-            return ()
+            return found
         if match.start and view[match.start - 1] != "+" and _continues(view[match.start - 1]):
-            return ()
-        return [each for part in _parts(view, match) for each in one(view, part, match)]
+            return found
+        parts = [each for part in _parts(view, match) for each in one(view, part, match)]
+        # A whole that is in no plan gives way to a part that is: a room's number and a telephone's.
+        return parts if not found or any(each.score >= _IN_PLAN_SCORE for each in parts) else found
 
     return judge
 
@@ -208,9 +212,8 @@ _STEMS: Final = words(
 _OTHER_NUMBERS: Final = words(
     "abn account acct acn awb barcode bsb claim cnpj commande docket doi dossier ean ein epoch"
     " expediente factura facture faktura fattura fatura gtin hs imei invoice isbn itin kvk ndc nhs"
-    " nip npi order ordine part passport pedido po rechnung ref reference regon rma routing sec"
-    " security serial siren siret sku soc social ss ssn timestamp tin tracking ts txn upc utr vat"
-    " waybill"
+    " nip npi order ordine part passport pedido po rechnung ref reference regon rma routing"
+    " security serial siren siret sku soc social ssn timestamp tin tracking txn upc utr vat waybill"
 ) | {stem + end for stem in _STEMS for end in ("nummer", "nr")}
 """They have categories of their own, or say nothing about anybody."""
 _COUNTED_FILES: Final = words(
@@ -222,6 +225,9 @@ _COUNTED_PEOPLE: Final = words(
     "applicant badge client customer employee group member membership patient staff student"
 )
 """Likewise, and the number may be what they are called under: so only without a number plan."""
+_TELEPHONES: Final = words("phone tel telephone mobile mob cell fax whatsapp contact telefon handy")
+_SHORT_CHARS: Final = 4
+"""Of a word before a full stop: no longer ones are short for others, as "acct." and "inv."."""
 _NUMBER_WORDS: Final = words("code id is no nr num number")
 _NAME_MARKS: Final = " .:=#-_\"'"
 _AROUND_NAME: Final = ".,:=#-\"'{[("
@@ -252,7 +258,10 @@ def _named_otherwise(view: str, match: Span, *, is_planned: bool) -> bool:
     whole = view[max(0, start - _NAME_CHARS) : start]
     before = whole.rstrip(_NAME_MARKS)
     named = [word.strip(_AROUND_NAME) for word in before.lower().replace("_", " ").split()]
-    is_numbered = "#" in whole[len(before) :]
+    marks = whole[len(before) :]
+    if not _TELEPHONES.isdisjoint(named) or _ends_sentence(named, marks):
+        return False  # a telephone's all the same, or the word ends the sentence before
+    is_numbered = "#" in marks
     while named and named[-1] in _NUMBER_WORDS:
         is_numbered = bool(named.pop())
     name = named[-1] if named else ""
@@ -261,6 +270,11 @@ def _named_otherwise(view: str, match: Span, *, is_planned: bool) -> bool:
     if name in _OTHER_NUMBERS:
         return True
     return is_numbered and (name in _COUNTED_FILES or (name in _COUNTED_PEOPLE and not is_planned))
+
+
+def _ends_sentence(named: list[str], marks: str) -> bool:
+    ends = bool(named) and len(named[-1]) > _SHORT_CHARS and not named[-1].endswith("nr")
+    return ". " in marks and ends
 
 
 def _international(match: Span, text: str) -> tuple[Span, ...]:

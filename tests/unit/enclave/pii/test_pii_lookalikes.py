@@ -278,3 +278,21 @@ def test_telephones_behind_such_words_are_found(
 
 def test_the_number_of_a_physician_is_a_record(engine: Tier1Engine) -> None:
     assert found(engine, "NPI: 1619023447", Category.RECORD_NUMBER) == ["1619023447"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("room 12 / 0171 2345678", "0171 2345678"),
+        ("flat 12 / 020 7946 0958", "020 7946 0958"),
+        ("4111 1111 1111 1111 / 020 7946 0958", "020 7946 0958"),
+        ("back in 30 sec. 020 7946 0958", "020 7946 0958"),
+        ("phone for this order: 020 7946 0958", "020 7946 0958"),
+        ("They lost my passport. 0171 2345678 is my number", "0171 2345678"),
+        ("contact for the invoice: 0171 2345678", "0171 2345678"),
+    ],
+)
+def test_telephones_beside_other_numbers_and_words_are_found(
+    engine: Tier1Engine, text: str, expected: str
+) -> None:
+    assert expected in found(engine, text, Category.PHONE_NUMBER)
