@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
 from latensgate_enclave.pii.findings import Category
-from latensgate_enclave.pii.passwords import ASSIGN, passwords
+from latensgate_enclave.pii.passwords import ASSIGN, DECLARED, named_value, passwords
 from latensgate_enclave.pii.recognizer import Pattern, Recognizer, Span, words
 
 if TYPE_CHECKING:
@@ -207,11 +207,14 @@ _KEY_WORDS: Final = (
     r"(?:(?:\b|_)(?i:api[_ -]?(?:key|token)|secret[_ -]?(?:access[_ -]?)?key"
     r"|(?:shared)?access[_ -]?(?:key|token)|accountkey|client[_ -]?secret"
     r"|(?:auth|bot|refresh|session|private)[_ -]?token"
-    r"|(?:signing|encryption|private)[_ -]?key|session[_-]?id|secret|token)"
+    r"|(?:signing|encryption|private|subscription)[_ -]?key|session[_-]?id|appid|secret|token"
+    r"|api[ -]?schlussel|(?:cle|clave|chiave|chave)(?: de)?[ -]api)"
     r"|[a-z](?:Secret|Token|ApiKey|AccessKey))"
 )
 
 
+_KEY_IS: Final = "(?i:is|was|ist|lautet|est|es|e)"
+_SIGNATURE: Final = "[A-Za-z0-9%+/_-]{40,}={0,2}"
 _AWS_ID: Final = r"\b(?:AKIA|ASIA)[A-Z0-9]{16}"
 """What the secret is handed on behind, without a word."""
 
@@ -226,8 +229,15 @@ def api_keys() -> Recognizer:
         patterns=(
             *formats,
             Pattern(rf"{_KEY_WORDS}{ASSIGN}\\{{0,2}}[\"'`]?{value}", 0.6, group=1),
-            Pattern(rf"{_KEY_WORDS}{ASSIGN}[\"'`]([^\s\"'`]{{16,255}})[\"'`]", 0.6, group=1),
-            Pattern(rf"{_KEY_WORDS} (?:(?i:is|was) )?[\"'`]?{value}", 0.6, group=1),
+            Pattern(
+                rf"{_KEY_WORDS}(?:{ASSIGN}|{DECLARED})[\"'`]([^\s\"'`]{{16,255}})[\"'`]",
+                0.6,
+                group=1,
+            ),
+            Pattern(rf"{_KEY_WORDS} (?:{_KEY_IS} )?[\"'`]?{value}", 0.6, group=1),
+            Pattern(named_value(_KEY_WORDS), 0.6, group=1),
+            Pattern(rf"[?&]sig=({_SIGNATURE})", 0.6, group=1),  # shared access, Azure
+            Pattern(r"\bhttps?://([0-9a-f]{32})(?::[0-9a-f]{32})?@", 0.6, group=1),  # Sentry
             Pattern(rf"\b(?i:bearer|basic) {value}", 0.6, group=1),
             Pattern(rf"{_AWS_ID}[\"'`]?[\s,;:/|]{{1,6}}[\"'`]?([A-Za-z0-9/+]{{40}})\b", 0.6, 1),
         ),
