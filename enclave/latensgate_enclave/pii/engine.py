@@ -65,7 +65,7 @@ class Reach(NamedTuple):
         context_chars: Before its start: words that raise its score.
         match_chars: From its start to its end. Longer ones go on to the end of what has no white
             space, or, for a private key without an end mark, of the text.
-        after_chars: Behind its end: whether a word or a number goes on.
+        after_chars: Behind its end: whether a word or a number goes on, and "… as the password".
     """
 
     context_chars: int
@@ -73,7 +73,7 @@ class Reach(NamedTuple):
     after_chars: int
 
 
-REACH: Final = Reach(context_chars=2 * _CONTEXT_CHARS, match_chars=384, after_chars=16)
+REACH: Final = Reach(context_chars=2 * _CONTEXT_CHARS, match_chars=384, after_chars=64)
 _WORD: Final = re.compile("[a-z0-9]+")
 _CAMEL_CASE: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 

@@ -158,7 +158,7 @@ def _of_logins() -> tuple[Pattern, ...]:
 
 def _of_commands() -> tuple[Pattern, ...]:
     """Behind an option, if the command is one whose option that is."""
-    more = r" (?:[^\n]{0,80} )?"
+    more = r" (?:[^\n]{0,48} )?"
     return (
         Pattern(rf"--(?:[a-z]{{1,16}}-)?{_INTRODUCING} {_UNQUOTED}", 0.6, group=1),
         Pattern(rf"\b(?:mysql(?:dump|admin)?{more}-p|sshpass -p ?){_ANY}", 0.6, group=1),
@@ -166,9 +166,9 @@ def _of_commands() -> tuple[Pattern, ...]:
             rf"\b(?:(?:sqlcmd|bcp|(?:un)?zip|ipmitool|mosquitto_[ps]ub){more}-P ?"
             rf"|redis-cli{more}-a |ldap[a-z]{{3,8}}{more}-w "
             rf"|(?:mongo(?:sh|dump|restore|export|import)?|docker login){more}-p "
-            rf"|smbclient{more}-U ?[^\s%]{{1,64}}%|htpasswd -[A-Za-z]{{0,6}}b[A-Za-z]{{0,6}}"
+            rf"|smbclient{more}-U ?[^\s%]{{1,32}}%|htpasswd -[A-Za-z]{{0,6}}b[A-Za-z]{{0,6}}"
             r" \S{1,64} \S{1,64} "
-            rf"|net use{more}/user:\S{{1,64}} |keytool{more}-(?:[a-z]{{3,4}})?(?:store|key)pass "
+            rf"|net use{more}/user:\S{{1,32}} |keytool{more}-(?:[a-z]{{3,4}})?(?:store|key)pass "
             rf"|openssl{more}-pass(?:in|out)? pass:|ConvertTo-SecureString (?:-String )?"
             rf"|(?:ENV|ARG|setx) [A-Z0-9_]{{0,40}}(?:PASSWORD|PASS|PWD) ){_ANY}",
             0.6,
