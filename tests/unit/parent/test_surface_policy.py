@@ -140,11 +140,13 @@ class SlowStore:
 
     def __init__(self) -> None:
         self.newest: StoredSettings | None = None
+        self.asked = asyncio.Event()
         self.go = asyncio.Event()
 
     async def settings(self, tenant_id: str) -> StoredSettings | None:
         assert tenant_id == TENANT
         found = self.newest
+        self.asked.set()
         await self.go.wait()
         return found
 
@@ -163,7 +165,8 @@ def test_an_answer_that_a_change_overtook_is_forgotten(before: StoredSettings | 
         store.newest = before
         shelf = SettingsShelf(store, lambda: 0.0)
         reading = asyncio.create_task(shelf.document(TENANT))
-        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await store.asked.wait()
         newest = StoredSettings(TENANT, 2, b"2", NOW_S)
         await store.insert_settings(newest)
         shelf.changed(newest)
