@@ -85,8 +85,8 @@ part's number. Letters that are not ASCII end a number: scripts without spaces h
 it."""
 _COUNTRY_CODE: Final = re.compile(r"\+ ?\(?[0-9]{1,3}[ .()/-]{0,3}\Z")
 _COUNTRY_CODE_CHARS: Final = 9
-_PAUSES: Final = ",,"
-"""What a telephone dials behind them, once connected, is no telephone number."""
+_PAUSES: Final = tuple(f"{digit},," for digit in range(10))
+"""What a telephone dials behind them up to a "#", once connected, is no telephone number."""
 _EXTENSION_START: Final = re.compile(r"[ ,]{0,2}[xeXE]")
 _OTHER_SHAPES: Final = re.compile(
     r"(?:(?:\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))(?: \d+)*"  # dates
@@ -183,7 +183,7 @@ def _judge_one(plans: Gate) -> Callable[[str, Span, Span], tuple[Span, ...]]:
             return ()
         if number.end == whole.end and _GOES_ON.match(view, number.end):
             return ()
-        if view.endswith(_PAUSES, 0, number.start):
+        if view.startswith("#", number.end) and view.endswith(_PAUSES, 0, number.start):
             return ()
         text = view[number.start : number.end]
         if number.score == _INTERNATIONAL_SCORE:

@@ -290,6 +290,8 @@ def test_the_number_of_a_physician_is_a_record(engine: Tier1Engine) -> None:
         ("phone for this order: 020 7946 0958", "020 7946 0958"),
         ("They lost my passport. 0171 2345678 is my number", "0171 2345678"),
         ("contact for the invoice: 0171 2345678", "0171 2345678"),
+        ("Ann,,020 7946 0958,Leeds", "020 7946 0958"),
+        ("4711,,0171 2345678", "0171 2345678"),
     ],
 )
 def test_telephones_beside_other_numbers_and_words_are_found(
