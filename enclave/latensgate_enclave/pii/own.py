@@ -58,11 +58,15 @@ _OF_A_PROGRAM: Final = re.compile(r"git@[A-Za-z0-9.-]+\Z")
 """Whom everybody logs in as, to fetch what ``git@github.com:someone/something`` names."""
 _USER_OF_URL: Final = re.compile(r"://[^\s/@]{0,64}:\Z")
 _URL_CHARS: Final = 72
+_OF_SOMEBODY: Final = re.compile(r"[A-Za-z\xff._-]+@")
+"""A name could be a person's, whatever stands before it; with digits or signs it is a password."""
 
 
 def _judge_email(view: str, match: Span) -> tuple[Span, ...]:
     if _OF_A_PROGRAM.match(view, match.start, match.end) and view.startswith(":", match.end):
         return ()
+    if _OF_SOMEBODY.match(view, match.start, match.end):
+        return (match,)
     # What stands before the "@" is the password of a URL, and has a category of its own.
     before = _USER_OF_URL.search(view, max(0, match.start - _URL_CHARS), match.start)
     return () if before else (match,)

@@ -298,3 +298,8 @@ def test_telephones_beside_other_numbers_and_words_are_found(
     engine: Tier1Engine, text: str, expected: str
 ) -> None:
     assert expected in found(engine, text, Category.PHONE_NUMBER)
+
+
+def test_who_may_be_somebody_stays_a_mail_address(engine: Tier1Engine) -> None:
+    text = "see https://desk.example:ann.hill@mail.example for it"
+    assert found(engine, text, Category.EMAIL_ADDRESS) == ["ann.hill@mail.example"]
